@@ -1,0 +1,38 @@
+// Run-time dispatch and the one promise that goes with it.
+//
+// PYATTR_CLONES marks a hot function: gcc on x86-64 compiles it once per instruction-set level
+// (AVX-512, AVX2, baseline) and the loader picks one; elsewhere it means nothing. All helpers
+// called from a clone are PYATTR_INLINE, so that they are compiled at the clone's level too.
+//
+// Every level gives the same bits: integers are exact, and floating point runs in a fixed order of
+// individually rounded operations on lanes that never mix. Hence -ffp-contract=off (no fused
+// multiply-add), no -ffast-math, and no libm, whose exp and log differ between processors.
+// (-fno-trapping-math, which lets gcc turn selects into blends, changes no value.)
+// PYATTR_NO_CLONES compiles the baseline alone; tests/test_kernels.py compares its bits.
+#pragma once
+
+#if defined(__CUDACC__)
+#define PYATTR_HD __host__ __device__ __forceinline__
+#elif defined(__GNUC__)
+#define PYATTR_HD inline __attribute__((always_inline))
+#else
+#define PYATTR_HD inline
+#endif
+
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#define PYATTR_INLINE inline __attribute__((always_inline))
+#else
+#define PYATTR_INLINE inline
+#endif
+
+#if defined(PYATTR_NO_CLONES)
+#define PYATTR_CLONES
+#elif defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
+#define PYATTR_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define PYATTR_CLONES
+#endif
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "packed masks are read as little-endian words"
+#endif

@@ -1,0 +1,76 @@
+"""What goes wrong, in two kinds: a caller's mistake (ValueError) and a peer's (below).
+
+Every message has the form ``name: expected …, got …``.
+"""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["ProtocolError", "Rejected", "bad_value", "check_count", "check_positive", "check_probability"]
+
+
+class ProtocolError(Exception):
+    """A peer's message is wrong in form: malformed, out of order, too large, inconsistent."""
+
+
+class Rejected(Exception):  # noqa: N818 - an outcome of the protocol, not a fault of the program
+    """A peer's message is right in form and wrong in substance: a check failed.
+
+    Parameters
+    ----------
+    check : str
+        Name of the check that failed.
+    observed, bound : float or str
+        What was seen, and what the check allowed.
+    """
+
+    def __init__(self, check: str, observed: float | str, bound: float | str) -> None:
+        super().__init__(f"{check}: observed {observed}, allowed {bound}")
+        self.check = check
+        self.observed = observed
+        self.bound = bound
+
+
+def bad_value(name: str, expected: str, got: object) -> ValueError:
+    """Make the error that a wrong argument raises: ``name: expected …, got …``."""
+    return ValueError(f"{name}: expected {expected}, got {got}")
+
+
+def check_probability(name: str, value: float) -> float:
+    """Return `value` as a float if it lies strictly between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
+    if not (math.isfinite(value) and 0.0 < value < 1.0):
+        raise bad_value(name, "a probability strictly between 0 and 1", value)
+    return float(value)
+
+
+def check_positive(name: str, value: float) -> float:
+    """Return `value` as a float if it is finite and above 0.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if not (math.isfinite(value) and value > 0.0):
+        raise bad_value(name, "a finite number above 0", value)
+    return float(value)
+
+
+def check_count(name: str, value: int, minimum: int = 0) -> int:
+    """Return `value` as an int if it is a whole number of at least `minimum`.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if isinstance(value, bool) or value != int(value) or value < minimum:
+        raise bad_value(name, f"a whole number of at least {minimum}", value)
+    return int(value)

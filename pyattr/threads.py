@@ -1,0 +1,114 @@
+"""The thread pool of the kernels: how many threads, and which part of the output each computes.
+
+Work is split over outputs alone, never over a sum, so results are the same bytes for any number of
+threads.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from pyattr.errors import check_count
+
+__all__ = ["get_num_threads", "over_outputs", "over_rows", "set_num_threads"]
+
+_TARGET_BLOCK = 16  # targets that share one table look-up (csrc/packed_matmul.hpp)
+_MIN_OUTPUTS = 512  # with fewer outputs a thread, building the tables would cost more
+_MIN_WORK = 1 << 16  # elements that are worth a thread's start
+
+_n_threads = os.cpu_count() or 1
+_pool: ThreadPoolExecutor | None = None
+_pool_lock = threading.Lock()
+
+
+def get_num_threads() -> int:
+    """Return the number of threads that kernels use."""
+    return _n_threads
+
+
+def set_num_threads(n_threads: int) -> None:
+    """Set the number of threads that kernels use; results do not depend on it.
+
+    Parameters
+    ----------
+    n_threads : int
+        At least 1. The default is ``os.cpu_count()``.
+    """
+    global _n_threads, _pool
+    n_threads = check_count("n_threads", n_threads, 1)
+    with _pool_lock:
+        _n_threads, pool, _pool = n_threads, _pool, None
+    if pool is not None:
+        pool.shutdown(wait=False)
+
+
+def _forget_pool() -> None:
+    # A forked child has the pool object but none of its threads, and perhaps a held lock.
+    global _pool, _pool_lock
+    _pool, _pool_lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _run(tasks: list[Callable[[], None]]) -> None:
+    """Run the tasks, which write to disjoint outputs, and wait for them."""
+    global _pool
+    if len(tasks) == 1 or _n_threads == 1:
+        for task in tasks:
+            task()
+        return
+    with _pool_lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(_n_threads, thread_name_prefix="pyattr")
+        futures = [_pool.submit(task) for task in tasks]
+    for future in futures:
+        future.result()
+
+
+def _split(size: int, parts: int, step: int = 1) -> list[tuple[int, int]]:
+    """Cut [0, size) into at most `parts` ranges that begin at multiples of `step`."""
+    n_steps = -(-size // step)
+    parts = max(1, min(parts, n_steps))
+    edges = [(k * n_steps // parts) * step for k in range(parts)] + [size]
+    return list(itertools.pairwise(edges))
+
+
+def over_rows(n_rows: int, work_per_row: int, kernel: Callable[[int, int], None]) -> None:
+    """Call ``kernel(begin, end)`` on ranges of rows.
+
+    Parameters
+    ----------
+    n_rows : int
+    work_per_row : int
+        Elements touched a row; ranges are not cut below about 2^16 elements.
+    kernel : callable
+    """
+    parts = min(_n_threads, n_rows * work_per_row // _MIN_WORK)
+    _run([partial(kernel, *rows) for rows in _split(n_rows, parts)])
+
+
+def over_outputs(
+    n_outputs: int, n_targets: int, step: int, kernel: Callable[[int, int, int, int], None]
+) -> None:
+    """Call ``kernel(begin, end, target_begin, target_end)`` on blocks of a product's outputs.
+
+    Targets are split first: each block of targets needs its own tables.
+
+    Parameters
+    ----------
+    n_outputs, n_targets : int
+    step : int
+        Ranges of outputs begin at multiples of it.
+    kernel : callable
+    """
+    columns = _split(n_targets, _n_threads, _TARGET_BLOCK)
+    parts = min(-(-_n_threads // len(columns)), n_outputs // _MIN_OUTPUTS)
+    rows = _split(n_outputs, parts, step)
+    _run([partial(kernel, *r, *c) for r in rows for c in columns])
