@@ -1,0 +1,111 @@
+"""The file of an attribution: safetensors with a fixed set of names, types and shapes.
+
+========================  =====  ====================  =========================================
+tensor                    dtype  shape                 present
+========================  =====  ====================  =========================================
+``scores``                F32    (n_train, n_targets)  always
+``intercept``             F32    (n_targets,)          always
+``standard_error``        F32    (n_train, n_targets)  if the method gives one
+``details.<name>``        F64    (n_targets,)          any number
+========================  =====  ====================  =========================================
+
+The metadata are exactly ``format``, ``version``, ``method`` and ``design``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from pyattr.errors import bad_value
+
+__all__ = ["DETAIL", "read_tensors", "write_tensors"]
+
+DETAIL: Final = re.compile(r"details\.([a-z][a-z0-9_]{0,63})")
+_FORMAT: Final = {"format": "pyattr-attribution", "version": "1"}
+
+Layout = Mapping[str, tuple[str, tuple[int, ...]]]
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, NDArray[np.floating[Any]]], method: str, design: str
+) -> None:
+    """Write the file whole: a reader sees the old content or the new, never a part.
+
+    Parameters
+    ----------
+    path : Path
+        File to write or replace.
+    tensors : mapping of str to array
+        As in the table above.
+    method, design : str
+        Facts about the fit that go into the metadata.
+    """
+    content = save(dict(tensors), {**_FORMAT, "method": method, "design": design})
+    # The temporary file lies beside the target: a rename is atomic on one file system only.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Read a file, refusing anything that `write_tensors` would not have written.
+
+    Parameters
+    ----------
+    path : Path
+        A file from anyone.
+
+    Returns
+    -------
+    tensors : dict of str to array
+        As in the table above; the values are not looked at.
+    metadata : dict of str to str
+
+    Raises
+    ------
+    ValueError
+        If a tensor is missing, unknown, or of another type or shape.
+    """
+    name = str(path)
+    try:
+        with safe_open(name, framework="np") as file:
+            metadata = dict(file.metadata() or {})
+            parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            layout = {k: (p.get_dtype(), tuple(p.get_shape())) for k, p in parts.items()}
+            _check_layout(name, metadata, layout)
+            return {key: file.get_tensor(key) for key in parts}, metadata
+    except SafetensorError as error:
+        raise bad_value(name, "a safetensors file", error) from error
+
+
+def _check_layout(name: str, metadata: Mapping[str, str], layout: Layout) -> None:
+    if set(metadata) != {*_FORMAT, "method", "design"} or not _FORMAT.items() <= metadata.items():
+        raise bad_value(f"{name}: metadata", f"{_FORMAT}, method and design", dict(metadata))
+    shape = layout.get("scores", ("", ()))[1]
+    if len(shape) != 2 or "intercept" not in layout:
+        raise bad_value(name, "tensors scores (n_train, n_targets) and intercept", sorted(layout))
+    expected = {
+        "scores": ("F32", shape),
+        "standard_error": ("F32", shape),
+        "intercept": ("F32", shape[1:]),
+    }
+    for key, found in layout.items():
+        wanted = ("F64", shape[1:]) if DETAIL.fullmatch(key) else expected.get(key)
+        if found != wanted:
+            raise bad_value(f"{name}: tensor {key!r}", str(wanted or "no such tensor"), found)
