@@ -1,0 +1,255 @@
+"""Cluster designs: which masks and seeds a gap estimate is made from, and what each cluster says.
+
+Why odd pairs in clusters: see `pyattr.verification.gap`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from pyattr.errors import bad_value, check_count, check_probability
+from pyattr.masks import Masks, sample_masks, sample_seeds
+from pyattr.verification.bounds import Interval, Levels, MeanSquares, t_interval
+
+__all__ = ["ClusterDesign", "ClusterTerms", "highest_rho"]
+
+Array = npt.NDArray[np.float64]
+
+
+def highest_rho(p: float) -> float:
+    """Largest ρ at which odd pairs exist: ``min(p/(1-p), (1-p)/p)²``, which is 1 at p = 1/2."""
+    return min(p / (1.0 - p), (1.0 - p) / p) ** 2
+
+
+@dataclass(frozen=True)
+class ClusterDesign:
+    """Which masks and seeds a gap estimate is made from.
+
+    Rows come in the order (cluster, leaf, sign): row ``2 (c L + l)`` is the positive and the next the
+    negative mask of leaf l in cluster c.
+
+    Parameters
+    ----------
+    n_clusters : int
+        C, at least 2.
+    n_leaves : int
+        L, pairs per cluster, at least 1; 1 needs ``rho = 1``.
+    p : float
+        Probability that an example is in a mask.
+    rho : float
+        Correlation between two leaves, in (0, `highest_rho`].
+
+    Raises
+    ------
+    ValueError
+        If no such design exists.
+    """
+
+    n_clusters: int
+    n_leaves: int = 1
+    p: float = 0.5
+    rho: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_count("n_clusters", self.n_clusters, 2)
+        check_count("n_leaves", self.n_leaves, 1)
+        top = highest_rho(check_probability("p", self.p))
+        if not 0.0 < self.rho <= top:
+            raise bad_value("rho", f"a correlation in (0, {top:.4g}] for p = {self.p}", self.rho)
+        if self.n_leaves == 1 and self.rho != 1.0:
+            raise bad_value("n_leaves", f"at least 2 for rho = {self.rho:.4g}", 1)
+
+    @property
+    def n_evaluations(self) -> int:
+        """Number of trainings: two a leaf."""
+        return 2 * self.n_clusters * self.n_leaves
+
+    def draw(self, seed: int, n_train: int) -> tuple[Masks, npt.NDArray[np.uint64]]:
+        """Derive the masks and seeds of the whole design from one seed.
+
+        Parameters
+        ----------
+        seed : int
+            In [0, 2^64).
+        n_train : int
+
+        Returns
+        -------
+        masks : Masks
+            ``n_evaluations`` rows.
+        seeds : (n_evaluations,) uint64
+            All independent.
+        """
+        centre_seed, plus_seed, minus_seed, run_seed = (int(s) for s in sample_seeds(4, seed))
+        centres = sample_masks(self.n_clusters, n_train, self.p, centre_seed)
+        leaves = centres[np.repeat(np.arange(self.n_clusters), self.n_leaves)]
+        root = math.sqrt(self.rho)
+        plus = leaves.correlate(root, self.p, plus_seed) if root < 1.0 else leaves
+        minus = plus.complement() if self.p == 0.5 else leaves.correlate(-root, self.p, minus_seed)
+        order = np.arange(2 * len(leaves)).reshape(2, -1).T.ravel()
+        masks = Masks.concatenate([plus, minus])[order]
+        return masks, sample_seeds(self.n_evaluations, run_seed)
+
+    def by_leaf(self, values: npt.NDArray[np.floating]) -> Array:
+        """View (n_evaluations, n_targets) values as (C, L, 2, n_targets) float64."""
+        shape = (self.n_clusters, self.n_leaves, 2, values.shape[-1])
+        return np.asarray(values, dtype=np.float64).reshape(shape)
+
+
+@dataclass(frozen=True)
+class ClusterTerms:
+    """What each cluster contributes to the estimates; rows are independent.
+
+    Parameters
+    ----------
+    design : ClusterDesign
+    between : (C, n_targets) float64
+        ``L · ō_c²``, whose mean is ``MSB``.
+    scatter : (C, n_targets) float64
+        ``Σ_l (o_cl - ō_c)²``.
+    output_square, predicted_square : (C, n_targets) float64
+        Means over the cluster of ``(f - f̄)²`` and ``(g - E g)²``: their means estimate Var f and Var g.
+    offset : (C, n_targets) float64
+        Mean residual of the cluster: the intercept's error.
+    kurtosis : (n_targets,) float64
+        Excess kurtosis of the odd residuals.
+    """
+
+    design: ClusterDesign
+    between: Array
+    scatter: Array
+    output_square: Array
+    predicted_square: Array
+    offset: Array
+    kurtosis: Array
+
+    @classmethod
+    def of(
+        cls,
+        design: ClusterDesign,
+        outputs: npt.NDArray[np.floating],
+        predicted: Array,
+        mean_predicted: Array,
+    ) -> ClusterTerms:
+        """From outputs and predictions of all rows, (n_evaluations, n_targets), in design order.
+
+        `mean_predicted` is E g, (n_targets,).
+        """
+        prediction = design.by_leaf(predicted)
+        output = design.by_leaf(outputs)
+        residual = output - prediction
+        odd = (residual[:, :, 0] - residual[:, :, 1]) / 2.0
+        leaf_mean = odd.mean(axis=1)
+        unbiased = design.n_evaluations / (design.n_evaluations - 1.0)
+        centred = (output - output.mean(axis=(0, 1, 2))) ** 2 * unbiased
+        return cls(
+            design,
+            between=design.n_leaves * leaf_mean**2,
+            scatter=np.sum((odd - leaf_mean[:, None]) ** 2, axis=1),
+            output_square=centred.mean(axis=(1, 2)),
+            predicted_square=np.mean((prediction - mean_predicted) ** 2, axis=(1, 2)),
+            offset=residual.mean(axis=(1, 2)),
+            kurtosis=excess_kurtosis(odd),
+        )
+
+    @property
+    def products(self) -> Array:
+        """``U_c`` of every cluster, (C, n_targets)."""
+        n_leaves = self.design.n_leaves
+        if n_leaves == 1:
+            return self.between
+        return (self.between - self.scatter / (n_leaves - 1)) / n_leaves
+
+    @property
+    def squares(self) -> MeanSquares:
+        """Mean squares over all clusters."""
+        n_clusters, n_leaves = self.design.n_clusters, self.design.n_leaves
+        within = self.scatter.sum(axis=0) / (n_clusters * max(n_leaves - 1, 1))
+        return MeanSquares(self.between.mean(axis=0), within, n_clusters, n_leaves)
+
+    def worst_case(self, predicted: Array, clip: float, n_corrupted: int) -> ClusterTerms:
+        """The terms after the corruption that hides the most has been undone.
+
+        A corrupted output truly lies anywhere in [-b, b]. One corrupted output is credited with its
+        whole cluster: odd residuals as large as ``b + |g_odd|``, no scatter, and no share in Var f.
+        The result therefore bounds every corruption of `n_corrupted` outputs.
+
+        Parameters
+        ----------
+        predicted : (n_evaluations, n_targets) float64
+        clip : float
+            b.
+        n_corrupted : int
+        """
+        prediction = self.design.by_leaf(predicted)
+        odd = np.abs(prediction[:, :, 0] - prediction[:, :, 1]) / 2.0
+        highest = self.design.n_leaves * (clip + odd.max(axis=1)) ** 2
+        hit = largest(highest - self.between, n_corrupted)
+        inflated = largest(self.output_square, n_corrupted)
+        return replace(
+            self,
+            between=np.where(hit, np.maximum(highest, self.between), self.between),
+            scatter=np.where(hit, 0.0, self.scatter),
+            output_square=np.where(inflated, 0.0, self.output_square),
+        )
+
+    def variance(self, variance_predicted: Array, levels: Levels) -> tuple[Interval, Array]:
+        """Var f by the regression estimator, and its correlation with the gap estimate.
+
+        Var g follows from the scores, so the part of the sampling error of ``mean (f - f̄)²`` that goes
+        with that of ``mean (g - E g)²`` is removed: for good scores nearly all of it. Student t over
+        clusters, two degrees of freedom given to the regression.
+
+        Parameters
+        ----------
+        variance_predicted : (n_targets,) float64
+            Var g over masks.
+        levels : Levels
+
+        Returns
+        -------
+        interval : Interval
+        correlation : (n_targets,) float64
+            Between the cluster terms of this estimate and ``U_c``, not above 0: the case in which both
+            err towards acceptance at once.
+
+        References
+        ----------
+        Cochran 1977, *Sampling Techniques*, chapter 7 (regression estimators).
+        """
+        known = self.predicted_square - self.predicted_square.mean(axis=0)
+        slope = _divide(np.sum(known * self.output_square, axis=0), np.sum(known**2, axis=0))
+        terms = self.output_square - slope * (self.predicted_square - variance_predicted)
+        lost = max(1, terms.shape[0] - 3) / (terms.shape[0] - 1)
+        interval = t_interval(terms, levels, inflation=1.0 / math.sqrt(lost))
+        left, right = terms - terms.mean(axis=0), self.products - self.products.mean(axis=0)
+        size = np.sqrt(np.sum(left**2, axis=0) * np.sum(right**2, axis=0))
+        return interval, np.minimum(_divide(np.sum(left * right, axis=0), size), 0.0)
+
+
+def _divide(top: Array, bottom: Array) -> Array:
+    """Ratio, and 0 where the bottom is 0."""
+    ratio: Array = np.where(bottom > 0.0, top / np.where(bottom > 0.0, bottom, 1.0), 0.0)
+    return ratio
+
+
+def largest(values: Array, count: int) -> npt.NDArray[np.bool_]:
+    """Mark the `count` largest entries of every column."""
+    marked = np.zeros(values.shape, dtype=np.bool_)
+    count = min(count, values.shape[0])
+    if count:
+        np.put_along_axis(marked, np.argsort(-values, axis=0)[:count], True, axis=0)
+    return marked
+
+
+def excess_kurtosis(odd: Array) -> Array:
+    """Kurtosis minus 3 about the known mean 0, per target; 0 where all values are 0."""
+    flat = odd.reshape(-1, odd.shape[-1])
+    second = np.mean(flat**2, axis=0)
+    fourth = np.mean(flat**4, axis=0)
+    excess: Array = np.where(second > 0.0, _divide(fourth, second**2) - 3.0, 0.0)
+    return excess

@@ -1,0 +1,114 @@
+"""Calling `retrain` and checking what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pyattr.errors import bad_value, check_positive
+from pyattr.masks import Masks
+
+__all__ = ["Evaluator", "Progress", "Retrain", "check_outputs"]
+
+Progress = Callable[[int, int], None]
+"""Called with the number of trainings done and the number planned."""
+
+_BLOCK_BYTES = 1 << 26
+
+
+class Retrain(Protocol):
+    """``retrain(masks, seeds) -> outputs``: one training run per row.
+
+    Parameters
+    ----------
+    masks : Masks
+        n rows.
+    seeds : (n,) uint64
+
+    Returns
+    -------
+    (n, n_targets) float32
+    """
+
+    def __call__(self, masks: Masks, seeds: npt.NDArray[np.uint64], /) -> npt.NDArray[np.floating]:
+        """Train one model per row and return its outputs."""
+
+
+def check_outputs(
+    outputs: npt.ArrayLike, n_masks: int, n_targets: int, name: str = "outputs"
+) -> npt.NDArray[np.float32]:
+    """Return outputs as (n_masks, n_targets) float32 after checking shape and finiteness.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another, or a value is NaN or infinite (the first is named).
+    """
+    array = np.asarray(outputs)
+    if array.ndim == 1 and n_targets == 1:
+        array = array[:, None]
+    if array.shape != (n_masks, n_targets):
+        raise bad_value(name, f"shape ({n_masks}, {n_targets})", f"shape {np.shape(outputs)}")
+    if array.dtype.kind != "f":
+        raise bad_value(name, "a floating dtype", array.dtype)
+    finite = np.isfinite(array)
+    if not finite.all():
+        row, target = (int(i) for i in np.argwhere(~finite)[0])
+        raise bad_value(
+            name, "finite values", f"{array[row, target]} in row {row}, target {target}"
+        )
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+@dataclass
+class Evaluator:
+    """Runs trainings in blocks of bounded memory, clips their outputs and counts them.
+
+    Parameters
+    ----------
+    retrain : Retrain
+    n_targets : int
+    clip : float, optional
+        b: outputs are clipped to [-b, b], which is part of the definition of f.
+    progress : Progress, optional
+    """
+
+    retrain: Retrain
+    n_targets: int
+    clip: float | None = None
+    progress: Progress | None = None
+    n_trained: int = 0
+    n_clipped: int = 0
+    n_planned: int = 0
+
+    def __post_init__(self) -> None:
+        if self.clip is not None:
+            check_positive("clip", self.clip)
+
+    @property
+    def block(self) -> int:
+        """Rows trained in one call; even, so that pairs stay together."""
+        return max(64, min(1 << 16, _BLOCK_BYTES // (4 * self.n_targets))) & ~1
+
+    def __call__(self, masks: Masks, seeds: npt.NDArray[np.uint64]) -> npt.NDArray[np.float32]:
+        """Outputs of all rows, (n, n_targets) float32, clipped."""
+        step = self.block
+        parts = [
+            self._run(masks[a : a + step], seeds[a : a + step]) for a in range(0, len(masks), step)
+        ]
+        return np.concatenate(parts)
+
+    def _run(self, masks: Masks, seeds: npt.NDArray[np.uint64]) -> npt.NDArray[np.float32]:
+        outputs = check_outputs(self.retrain(masks, seeds), len(masks), self.n_targets)
+        if self.clip is not None:
+            outside = np.abs(outputs) > self.clip
+            self.n_clipped += int(outside.sum())
+            outputs = np.clip(outputs, -self.clip, self.clip)
+        self.n_trained += len(masks)
+        if self.progress is not None:
+            self.progress(self.n_trained, max(self.n_planned, self.n_trained))
+        return outputs

@@ -1,0 +1,151 @@
+"""What a verification says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyattr.verification.bounds import Interval
+
+__all__ = ["Outcome", "Verdict", "decide", "overall"]
+
+Array = npt.NDArray[np.float64]
+
+
+class Outcome(StrEnum):
+    """The three outcomes; only ACCEPT is acceptance."""
+
+    ACCEPT = "ACCEPT"
+    ABORT = "ABORT"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Outcome of a verification, overall and per target, with the evidence for it.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        ACCEPT if every target is accepted, ABORT if one is aborted or a check failed, else
+        INCONCLUSIVE.
+    reason : str
+        Why, in a sentence.
+    method, bound : str
+        What was estimated, and the confidence bound used.
+    epsilon, delta : float
+        The gap certified, and the probability of a false certificate.
+    gap, gap_lower, gap_upper : (n_targets,) float64
+        Estimate and one-sided limits, relative to Var f unless `relative` is false.
+    outcomes : tuple of Outcome
+        Per target.
+    n_retrained : int
+        Models the verifier trained.
+    n_prover_retrained : int
+        Models the prover trained for this verification; 0 if there was no prover.
+    delta_split : mapping
+        How delta was divided.
+    details : mapping
+        Figures of the method: design, kurtosis, share of outputs clipped, …
+    relative : bool
+        Whether gaps and epsilon are relative to Var f.
+
+    Examples
+    --------
+    >>> bool(Verdict.failed("gap", 0.05, 0.05, "output 3 differs", n_targets=1))
+    False
+    """
+
+    outcome: Outcome
+    reason: str
+    method: str
+    bound: str
+    epsilon: float
+    delta: float
+    gap: Array
+    gap_lower: Array
+    gap_upper: Array
+    outcomes: tuple[Outcome, ...]
+    n_retrained: int = 0
+    n_prover_retrained: int = 0
+    delta_split: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    relative: bool = True
+
+    def __bool__(self) -> bool:
+        """True for ACCEPT alone, so that a forgotten comparison never accepts."""
+        return self.outcome is Outcome.ACCEPT
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets decided."""
+        return len(self.outcomes)
+
+    @classmethod
+    def failed(
+        cls, method: str, epsilon: float, delta: float, reason: str, n_targets: int, **more: Any
+    ) -> Verdict:
+        """ABORT because a check failed, with no statement about the gap."""
+        return cls(
+            outcome=Outcome.ABORT,
+            reason=reason,
+            method=method,
+            bound="none",
+            epsilon=epsilon,
+            delta=delta,
+            gap=np.full(n_targets, np.nan),
+            gap_lower=np.zeros(n_targets),
+            gap_upper=np.full(n_targets, np.inf),
+            outcomes=(Outcome.ABORT,) * n_targets,
+            **more,
+        )
+
+    def __repr__(self) -> str:
+        unit = " Var f" if self.relative else ""
+        worst = int(np.nanargmax(self.gap_upper)) if self.n_targets else 0
+        return (
+            f"Verdict({self.outcome}: {self.reason}; gap ≤ {self.gap_upper[worst]:.3g}{unit} at the "
+            f"worst of {self.n_targets} targets, ε = {self.epsilon:g}, {self.n_retrained} models "
+            f"trained, bound {self.bound})"
+        )
+
+
+def decide(
+    gap: Interval, epsilon: float, slack: Array, vacuous: npt.NDArray[np.bool_]
+) -> list[Outcome]:
+    """Outcome of every target from the interval of its gap.
+
+    Parameters
+    ----------
+    gap : Interval
+    epsilon : float
+    slack : (n_targets,) float64
+        Weight that the estimate may contain beyond the gap: taken off before anyone is accused.
+    vacuous : (n_targets,) bool
+        Targets whose acceptance would mean nothing.
+    """
+    outcomes = []
+    for lower, upper, empty in zip(gap.lower - slack, gap.upper, vacuous, strict=True):
+        if empty:
+            outcomes.append(Outcome.INCONCLUSIVE)
+        elif upper <= epsilon:
+            outcomes.append(Outcome.ACCEPT)
+        elif lower > epsilon:
+            outcomes.append(Outcome.ABORT)
+        else:
+            outcomes.append(Outcome.INCONCLUSIVE)
+    return outcomes
+
+
+def overall(outcomes: Sequence[Outcome]) -> Outcome:
+    """ABORT if any target is, ACCEPT if all are, else INCONCLUSIVE."""
+    if any(outcome is Outcome.ABORT for outcome in outcomes):
+        return Outcome.ABORT
+    if outcomes and all(outcome is Outcome.ACCEPT for outcome in outcomes):
+        return Outcome.ACCEPT
+    return Outcome.INCONCLUSIVE
