@@ -1,0 +1,83 @@
+"""From a design to the words of a challenge and back, and the rows that it asks for.
+
+Both sides derive masks and seeds from the challenge with the same counter-based generator, so the
+message has the same size whatever is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from pyattr.errors import ProtocolError
+from pyattr.masks import Masks
+from pyattr.protocol.messages import Challenge, ClusterParameters, ResidualParameters
+from pyattr.verification.clusters import ClusterDesign
+from pyattr.verification.residual import ResidualDesign
+
+__all__ = ["Design", "chosen_rows", "design_of", "parameters_of", "row_blocks"]
+
+Design = ClusterDesign | ResidualDesign
+Seeds = npt.NDArray[np.uint64]
+
+_BLOCK = 1 << 16  # rows drawn at a time; even, so that pairs stay together
+
+
+def parameters_of(design: Design) -> ClusterParameters | ResidualParameters:
+    """The words for a design."""
+    if isinstance(design, ClusterDesign):
+        return ClusterParameters(
+            n_clusters=design.n_clusters, n_leaves=design.n_leaves, rho=design.rho
+        )
+    return ResidualParameters(n_pairs=design.n_pairs, rho=design.rho)
+
+
+def design_of(challenge: Challenge) -> Design:
+    """The design that a challenge asks for.
+
+    Raises
+    ------
+    ProtocolError
+        If there is no such design.
+    """
+    words = challenge.design
+    try:
+        if isinstance(words, ClusterParameters):
+            return ClusterDesign(words.n_clusters, words.n_leaves, challenge.p, words.rho)
+        return ResidualDesign(words.n_pairs, words.rho, challenge.p)
+    except ValueError as error:
+        raise ProtocolError(f"design: expected one that exists, got {error}") from None
+
+
+def row_blocks(design: Design, seed: int, n_train: int) -> Iterator[tuple[int, Masks, Seeds]]:
+    """Masks and seeds of all rows in order, with the number of each block's first row."""
+    if isinstance(design, ClusterDesign):
+        yield 0, *design.draw(seed, n_train)
+        return
+    for start in range(0, design.n_evaluations, _BLOCK):
+        stop = min(start + _BLOCK, design.n_evaluations)
+        yield start, *design.draw(seed, n_train, start, stop)
+
+
+def chosen_rows(
+    design: Design, seed: int, n_train: int, rows: npt.NDArray[np.int64]
+) -> tuple[Masks, Seeds]:
+    """Masks and seeds of some rows.
+
+    Parameters
+    ----------
+    design : ClusterDesign or ResidualDesign
+    seed : int
+    n_train : int
+    rows : (n,) int64
+        Sorted; at least one.
+    """
+    parts = []
+    for start, masks, seeds in row_blocks(design, seed, n_train):
+        low, high = np.searchsorted(rows, [start, start + len(masks)])
+        if low < high:
+            inside = rows[low:high] - start
+            parts.append((masks[inside], seeds[inside]))
+    return Masks.concatenate([part[0] for part in parts]), np.concatenate([p[1] for p in parts])

@@ -1,0 +1,80 @@
+"""All hashing: SHA-256 with a label for each purpose, so that no digest serves two.
+
+Every part that goes into a digest is preceded by its length in bytes; no two lists of parts give the
+same input. Digests are lower-case hexadecimal of 64 digits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from typing import Final
+
+from pyattr.protocol.encoding import Tensor
+
+__all__ = ["SALT_BYTES", "commit", "equal", "labelled_hash", "message_hash", "session_id"]
+
+SALT_BYTES: Final = 32
+
+
+def labelled_hash(label: str, *parts: bytes) -> str:
+    """Digest of a list of byte strings for one purpose.
+
+    Parameters
+    ----------
+    label : str
+        The purpose; a digest made under one label is never valid under another.
+    parts : bytes
+    """
+    digest = hashlib.sha256()
+    for part in (f"pyattr/{label}".encode(), *parts):
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def commit(salt: bytes, tensors: Mapping[str, Tensor]) -> str:
+    """Commitment to tensors: binding by collision resistance, hiding by the salt.
+
+    Names, types and shapes are part of it, so the same bytes in another shape are something else.
+
+    Parameters
+    ----------
+    salt : bytes
+        `SALT_BYTES` fresh random bytes.
+    tensors : mapping of str to Tensor
+    """
+    if len(salt) != SALT_BYTES:
+        raise ValueError(f"salt: expected {SALT_BYTES} bytes, got {len(salt)}")
+    parts = [salt]
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        shape = b"".join(size.to_bytes(8, "little") for size in tensor.shape)
+        parts += [name.encode(), tensor.dtype.encode(), shape, tensor.data]
+    return labelled_hash("commitment/1", *parts)
+
+
+def message_hash(message: bytes) -> str:
+    """Digest of a whole message, which the next message carries.
+
+    Each message contains the digest of the one before, so one digest stands for the whole transcript.
+    """
+    return labelled_hash("message/1", message)
+
+
+def session_id(commitment: bytes, verifier_nonce: bytes) -> str:
+    """Name of a session, from the randomness of both parties.
+
+    Parameters
+    ----------
+    commitment : bytes
+        The first message, which contains the prover's nonce.
+    verifier_nonce : bytes
+    """
+    return labelled_hash("session/1", commitment, verifier_nonce)
+
+
+def equal(left: str, right: str) -> bool:
+    """Compare two digests in time that does not depend on where they differ."""
+    return hmac.compare_digest(left.encode(), right.encode())

@@ -1,0 +1,246 @@
+"""What the two methods of a verifier share: the terms of a session, and the spot checks."""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pyattr.errors import Rejected, bad_value, check_count, check_probability
+from pyattr.masks import sample_seeds
+from pyattr.protocol.challenges import Design, chosen_rows
+from pyattr.protocol.equivalence import SpotCheck, retrain_and_compare
+from pyattr.verification.evaluate import Evaluator, Retrain
+from pyattr.verification.judge import Criterion
+from pyattr.verification.scores import LinearScores
+from pyattr.verification.spot_check import n_checks
+from pyattr.verification.verdict import Outcome, Verdict
+
+__all__ = ["DrawChecks", "Method", "Secrets", "Terms", "agreed_size"]
+
+DrawChecks = Callable[[int, int], npt.NDArray[np.int64]]
+"""``draw_checks(n_outputs, n_checked)`` -> sorted rows; see `pyattr.verification.spot_check`."""
+
+
+def agreed_size(name: str, given: int | None, retrain: Retrain) -> int:
+    """A size as given, or as `retrain` tells its own.
+
+    Raises
+    ------
+    ValueError
+        If neither says, or both and not the same.
+    """
+    own: int | None = getattr(retrain, name, None)
+    size = own if given is None else given
+    if size is None:
+        raise bad_value(name, "a number, since retrain does not tell its own", None)
+    if own is not None and size != own:
+        raise bad_value(name, f"{own}, as retrain has", given)
+    return check_count(name, size, 1)
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """Seeds of one session; the prover learns `challenge` alone, and only when it is bound.
+
+    Parameters
+    ----------
+    pilot, challenge, fresh : int
+        In [0, 2^64), independent.
+    """
+
+    pilot: int
+    challenge: int
+    fresh: int
+
+    @classmethod
+    def draw(cls, seed: int | None) -> Secrets:
+        """From the operating system's generator, or all from one seed for a repeatable session."""
+        if seed is None:
+            return cls(*(secrets.randbits(64) for _ in range(3)))
+        return cls(*(int(s) for s in sample_seeds(3, seed)))
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a verifier fixed before the session.
+
+    Parameters
+    ----------
+    criterion : Criterion
+    n_train, n_targets : int
+    seeds : Secrets
+    budget : int or None
+        Most trainings of a challenge; with the paper's method, of the fresh subsets as well.
+    tolerance : float
+        Largest difference between equivalent outputs.
+    spot_check_share : float
+        Share of delta for missing corrupted outputs.
+    draw_checks : callable
+    """
+
+    criterion: Criterion
+    n_train: int
+    n_targets: int
+    seeds: Secrets
+    budget: int | None
+    tolerance: float
+    spot_check_share: float
+    draw_checks: DrawChecks
+
+    def __post_init__(self) -> None:
+        check_probability("spot_check_share", self.spot_check_share)
+        if not 0.0 <= self.tolerance < np.inf:
+            raise bad_value("tolerance", "a finite number of at least 0", self.tolerance)
+
+    @property
+    def delta_checks(self) -> float:
+        """Chance that spot checks miss more corrupted outputs than the interval covers."""
+        return self.spot_check_share * self.criterion.delta
+
+    @property
+    def delta_interval(self) -> float:
+        """What is left of delta."""
+        return self.criterion.delta - self.delta_checks
+
+
+class Method(ABC):
+    """A verifier's steps that depend on what it estimates; used for one session.
+
+    Parameters
+    ----------
+    evaluate : Evaluator
+        The verifier's own trainings.
+    terms : Terms
+
+    Attributes
+    ----------
+    name : str
+        As `Verifier` knows it.
+    design : Design or None
+        What the prover was asked for, once `choose_design` has run.
+    details : dict
+        Figures for the verdict, as they become known.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, evaluate: Evaluator, terms: Terms) -> None:
+        self.evaluate = evaluate
+        self.terms = terms
+        self.design: Design | None = None
+        self.details: dict[str, Any] = {}
+
+    def choose_design(self) -> Design:
+        """Train a pilot, fix b, and choose what to ask for: `design` from then on."""
+        self.design = self._choose()
+        return self.design
+
+    @abstractmethod
+    def _choose(self) -> Design: ...
+
+    @abstractmethod
+    def judge(self, scores: LinearScores, outputs: npt.NDArray[np.float32]) -> Verdict:
+        """Decide from outputs that were checked in form, and spot checks.
+
+        Raises
+        ------
+        Rejected
+            If a spot check fails.
+        """
+
+    @property
+    def clip(self) -> float:
+        """b, once `choose_design` has run."""
+        if self.evaluate.clip is None:
+            raise RuntimeError("clip: expected choose_design to have run")
+        return self.evaluate.clip
+
+    @property
+    def criterion(self) -> Criterion:
+        """The criterion, with b."""
+        return replace(self.terms.criterion, clip=self.clip)
+
+    def settle(
+        self, verdict: Verdict, design: Design, outputs: npt.NDArray[np.float32], n_covered: int
+    ) -> Verdict:
+        """Let an acceptance stand if the outputs it rests on survive spot checks.
+
+        An acceptance that holds with any `n_covered` outputs corrupted needs that more are noticed:
+        k checks miss ``n_covered + 1`` or more with probability at most ``delta_checks``.
+
+        Raises
+        ------
+        Rejected
+            If outputs differ from the verifier's own.
+        """
+        if not verdict:
+            return verdict
+        n_outputs = len(outputs)
+        k = n_checks(n_outputs, n_covered + 1, self.terms.delta_checks)
+        rows = self.terms.draw_checks(n_outputs, k)
+        drawn = chosen_rows(design, self.terms.seeds.challenge, self.terms.n_train, rows)
+        check = retrain_and_compare(self.evaluate, *drawn, outputs[rows], self.terms.tolerance)
+        self.details |= {"n_checked": k, "n_hardware_faults": check.n_faults}
+        if check.suspects.size:
+            self.details |= {"rows_differing": rows[check.suspects], "spot_check": check}
+        return _after(check, verdict, self.terms.tolerance)
+
+    def complete(self, verdict: Verdict) -> Verdict:
+        """Add to a verdict what was trained, and how delta was divided."""
+        figures = self._figures()
+        figures["details"] = {**verdict.details, **figures["details"]}
+        split = {
+            **verdict.delta_split,
+            "spot checks": self.terms.delta_checks,
+            "interval": self.terms.delta_interval,
+        }
+        return replace(verdict, delta_split=split, **figures)
+
+    def failed(self, rejected: Rejected) -> Verdict:
+        """ABORT, because of one check."""
+        figures, criterion = self._figures(), self.terms.criterion
+        observed, bound = rejected.observed, rejected.bound
+        figures["details"] |= {"check": rejected.check, "observed": observed, "bound": bound}
+        return Verdict.failed(
+            self.name,
+            criterion.epsilon,
+            criterion.delta,
+            str(rejected),
+            self.terms.n_targets,
+            relative=criterion.relative,
+            **figures,
+        )
+
+    def _figures(self) -> dict[str, Any]:
+        n_outputs = self.evaluate.n_trained * self.terms.n_targets
+        return {
+            "n_retrained": self.evaluate.n_trained,
+            "n_prover_retrained": 0 if self.design is None else self.design.n_evaluations,
+            "details": {
+                **self.details,
+                "clip": self.evaluate.clip,
+                "clipped_share": self.evaluate.n_clipped / max(1, n_outputs),
+            },
+        }
+
+
+def _after(check: SpotCheck, verdict: Verdict, tolerance: float) -> Verdict:
+    """Draw the conclusion from spot checks."""
+    n_accused, n_unsteady = int(check.accused.sum()), int(check.unsteady.sum())
+    if n_accused:
+        allowed = f"|difference| ≤ {tolerance:g}" if tolerance else "equal bytes"
+        raise Rejected("spot check", f"{n_accused} of {check.n_checked} outputs differ", allowed)
+    if n_unsteady:
+        reason = (
+            f"spot check: this machine's own two runs disagree at {n_unsteady} of "
+            f"{check.n_checked} outputs, so it can neither accept nor accuse"
+        )
+        outcomes = (Outcome.INCONCLUSIVE,) * verdict.n_targets
+        return replace(verdict, outcome=Outcome.INCONCLUSIVE, outcomes=outcomes, reason=reason)
+    return verdict

@@ -1,0 +1,126 @@
+"""The verifier's part of Algorithm 1: residual estimation on a prover's outputs.
+
+The rule ``MSE ≤ B̂_{≥2} + ε/2`` decides correctly if either side of it is accurate to ε/4. The quarter
+of B̂_{≥2} is planned as 3/16 for its own error and 1/16 for corruption that spot checks may miss; at
+the end as much corruption is allowed for as the accuracy reached leaves, at most ε/8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pyattr.errors import bad_value
+from pyattr.protocol.arrays import as_clip
+from pyattr.protocol.challenges import row_blocks
+from pyattr.protocol.method import Method, Terms
+from pyattr.verification.evaluate import Evaluator
+from pyattr.verification.judge import VARIANCE_FLOOR
+from pyattr.verification.paper import (
+    DEFAULT_BUDGET,
+    Frame,
+    error_width,
+    fit_budget,
+    fresh_error,
+    judge_paper,
+    pilot_frame,
+)
+from pyattr.verification.residual import (
+    N_MEANS,
+    PaperPlan,
+    ResidualDesign,
+    ResidualSums,
+    output_influence,
+    plan_paper,
+    residual_radius,
+)
+from pyattr.verification.scores import LinearScores
+from pyattr.verification.verdict import Verdict
+
+__all__ = ["PaperMethod"]
+
+# Share of ε/4 that the residual's own error is planned to fill; corruption gets the rest.
+RESIDUAL_SHARE: Final = 0.75
+SMALLEST_BUDGET: Final = 8
+
+
+class PaperMethod(Method):
+    """Pairs at three correlations, spot checks, and fresh subsets for the squared error.
+
+    Parameters
+    ----------
+    evaluate : Evaluator
+    terms : Terms
+        A budget below the plan makes every verdict INCONCLUSIVE; 96 trainings if none is given.
+    """
+
+    name = "paper"
+
+    def __init__(self, evaluate: Evaluator, terms: Terms) -> None:
+        super().__init__(evaluate, terms)
+        self._budget = DEFAULT_BUDGET if terms.budget is None else terms.budget
+        if self._budget < SMALLEST_BUDGET:
+            raise bad_value("budget", f"at least {SMALLEST_BUDGET} trainings", self._budget)
+        self._frame: Frame | None = None
+        self._plan: PaperPlan | None = None
+
+    @property
+    def _alpha(self) -> float:
+        return self.terms.delta_interval / (N_MEANS * self.terms.n_targets)
+
+    def _choose(self) -> ResidualDesign:
+        """Pilot of 32 trainings; the plan's pairs, or as many as the budget covers."""
+        terms, criterion = self.terms, self.terms.criterion
+        nothing = LinearScores(
+            np.zeros((terms.n_train, terms.n_targets), np.float32),
+            np.zeros(terms.n_targets, np.float32),
+        )
+        frame = pilot_frame(self.evaluate, nothing, criterion.p, terms.seeds.pilot)
+        self.evaluate.clip = as_clip(frame.clip)
+        self._frame = frame = replace(frame, clip=self.evaluate.clip)
+        self.details["n_pilot"] = self.evaluate.n_trained
+        unit = max(float(frame.variance.min()), VARIANCE_FLOOR) if criterion.relative else 1.0
+        # The scores are not known yet: useful ones stay where f does.
+        width = 2.0 * frame.clip
+        epsilon = RESIDUAL_SHARE * criterion.epsilon * unit
+        plan = plan_paper(epsilon, self._alpha, frame.half_width, width, criterion.p)
+        self._plan = plan
+        return fit_budget(plan, self._budget).design
+
+    def judge(self, scores: LinearScores, outputs: npt.NDArray[np.float32]) -> Verdict:
+        """Residual from the prover's outputs, error from own trainings, then spot checks."""
+        if self._frame is None or self._plan is None:
+            raise RuntimeError("judge: expected choose_design to have run")
+        terms, frame, planned = self.terms, self._frame, self._plan.design
+        criterion = self.criterion
+        design = fit_budget(self._plan, self._budget).design
+        sums = ResidualSums(design, frame.centre)
+        for start, masks, _ in row_blocks(design, terms.seeds.challenge, terms.n_train):
+            sums.add(outputs[start : start + len(masks)], start)
+        unit = max(float(sums.variance().min()), VARIANCE_FLOOR) if criterion.relative else 1.0
+        epsilon = criterion.epsilon * unit
+        # Corruption that the accuracy reached leaves room for.
+        influence = output_influence(design, frame.half_width)
+        room = epsilon / 4.0 - residual_radius(design, frame.half_width, self._alpha)
+        covered = min(int(max(min(room, epsilon / 8.0), 0.0) / influence), len(outputs) - 1)
+        width = error_width(scores, frame.clip)
+        needed = plan_paper(epsilon, self._alpha, frame.half_width, width, criterion.p).n_fresh
+        # Without room the verdict is INCONCLUSIVE whatever the error is.
+        n_fresh = max(2, min(needed, self._budget - len(outputs))) if room > 0.0 else 2
+        error = fresh_error(self.evaluate, scores, criterion.p, terms.seeds.fresh, n_fresh)
+        self.details |= {"n_corrupted_covered": covered, "output_influence": influence}
+        verdict = judge_paper(
+            criterion,
+            sums,
+            error,
+            n_fresh,
+            frame.half_width,
+            width,
+            n_planned=self.details["n_pilot"] + planned.n_evaluations + needed,
+            delta=terms.delta_interval,
+            corruption=covered * influence,
+        )
+        return self.settle(verdict, design, outputs, covered)

@@ -1,0 +1,130 @@
+"""Who may send what when: one table, and the links between messages. No input or output.
+
+Both ends keep a `Session` and show it every message they send or receive. What the table does not
+allow is a `ProtocolError`, after which the session is dead.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from pyattr.errors import ProtocolError
+from pyattr.protocol.hashing import equal, message_hash, session_id
+from pyattr.protocol.messages import Challenge, Commitment, Decision, Message, Response
+
+__all__ = ["TRANSITIONS", "Role", "Session", "State"]
+
+
+class Role(StrEnum):
+    """The two ends of a session."""
+
+    PROVER = "prover"
+    VERIFIER = "verifier"
+
+
+class State(StrEnum):
+    """Which message was the last; `DEAD` after an error."""
+
+    START = "start"
+    COMMITTED = "committed"
+    CHALLENGED = "challenged"
+    ANSWERED = "answered"
+    CLOSED = "closed"
+    DEAD = "dead"
+
+
+# (role, state, message sent or received) -> state.
+TRANSITIONS: Final[dict[tuple[Role, State, type[Message]], State]] = {
+    (Role.PROVER, State.START, Commitment): State.COMMITTED,
+    (Role.PROVER, State.COMMITTED, Challenge): State.CHALLENGED,
+    (Role.PROVER, State.CHALLENGED, Response): State.ANSWERED,
+    (Role.PROVER, State.ANSWERED, Decision): State.CLOSED,
+    (Role.VERIFIER, State.START, Commitment): State.COMMITTED,
+    (Role.VERIFIER, State.COMMITTED, Challenge): State.CHALLENGED,
+    (Role.VERIFIER, State.CHALLENGED, Response): State.ANSWERED,
+    (Role.VERIFIER, State.ANSWERED, Decision): State.CLOSED,
+}
+
+
+class Session:
+    """One end's view of a session.
+
+    Parameters
+    ----------
+    role : Role
+        Whose view.
+
+    Attributes
+    ----------
+    state : State
+    parent : str
+        Digest of the last message; "" before the first.
+    name : str
+        Session id; "" until the verifier's nonce is known.
+    """
+
+    def __init__(self, role: Role) -> None:
+        self.role = role
+        self.state = State.START
+        self.parent = ""
+        self.name = ""
+        self._first = b""
+
+    def require(self, *states: State) -> None:
+        """Refuse a caller that is out of step.
+
+        Raises
+        ------
+        RuntimeError
+            If the session is in another state, over or dead.
+        """
+        if self.state not in states:
+            expected = " or ".join(states)
+            raise RuntimeError(f"session: expected to be {expected}, got {self.state}")
+
+    def kill(self) -> None:
+        """End the session after an error."""
+        self.state = State.DEAD
+
+    def name_with(self, nonce: str) -> str:
+        """Session id that a verifier's nonce gives."""
+        return session_id(self._first, bytes.fromhex(nonce))
+
+    def receive(self, message: Message) -> None:
+        """Check that the peer may send this now, and that it belongs to this session.
+
+        The state moves on with `record`, once the whole message has been read.
+
+        Raises
+        ------
+        ProtocolError
+            If it is out of order, from another session, or does not follow the last message.
+        """
+        if message.sender == self.role or (self.role, self.state, type(message)) not in TRANSITIONS:
+            kind = type(message).__name__
+            raise ProtocolError(f"message: expected what follows {self.state}, got a {kind}")
+        if isinstance(message, Commitment):
+            return
+        name = self.name_with(message.nonce) if isinstance(message, Challenge) else self.name
+        if not equal(message.session, name):
+            raise ProtocolError("session: expected this session's id, got another")
+        if not equal(message.parent, self.parent):
+            raise ProtocolError("parent: expected the digest of the last message, got another")
+
+    def record(self, message: Message, data: bytes) -> None:
+        """Move on after a message was sent, or received and read.
+
+        Raises
+        ------
+        ProtocolError
+            If the table does not allow it.
+        """
+        following = TRANSITIONS.get((self.role, self.state, type(message)))
+        if following is None:
+            raise ProtocolError(f"message: expected what follows {self.state}, got {message!r}")
+        if isinstance(message, Commitment):
+            self._first = data
+        elif isinstance(message, Challenge):
+            self.name = message.session
+        self.state, self.parent = following, message_hash(data)

@@ -1,0 +1,309 @@
+"""Interactive gap estimation on functions whose weights are known."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from cube import CubeFunction, smooth_function, with_gap
+from scipy import stats
+
+from pyattr import Attribution
+from pyattr.protocol import Prover, Verifier, run
+from pyattr.protocol.challenges import chosen_rows, design_of, row_blocks
+from pyattr.protocol.gap_session import most_covered
+from pyattr.protocol.messages import Challenge, ClusterParameters, ResidualParameters
+from pyattr.protocol.method import Secrets
+from pyattr.verification.cheats import (
+    AnswersFromScores,
+    FavouredGroup,
+    HalvedScores,
+    NoisyScores,
+    TrainsFraction,
+)
+from pyattr.verification.clusters import ClusterDesign
+from pyattr.verification.judge import Criterion, judge_gap
+from pyattr.verification.scores import LinearScores
+from pyattr.verification.spot_check import miss_probability, n_checks
+from pyattr.verification.verdict import Outcome
+
+# Linear weight 1, odd non-linear weight 0.01: an honest residual fills a fifth of ε.
+FUNCTION = smooth_function(60, cubic=0.01, quadratic=0.05, constant=0.3)
+# |f| ≤ 10 here: no output is clipped (asserted below).
+CLIP = 10.0
+# 48 pairs: with χ² limits at δ = 0.04 an honest prover stays under ε when χ²_48 < 48·5·0.66, and a gap
+# of 0.26 Var f is missed when χ²_48 < 6: both of probability below 1e-9.
+DESIGN = ClusterDesign(48)
+HONEST = FUNCTION.best
+
+
+def session(prover_retrain, attribution, seed=None, **changes):
+    terms = {"design": DESIGN, "clip": CLIP, "seed": seed} | changes
+    verifier = Verifier(FUNCTION, **terms)
+    prover = Prover(prover_retrain, attribution)
+    verdict = run(prover, verifier)
+    assert prover.outcome is verdict.outcome
+    return verdict
+
+
+def test_honest_is_accepted():
+    outcomes = Counter(session(FUNCTION, HONEST, seed).outcome for seed in range(100))
+    # False-alarm rate: 6 or more misses at 5% each or less would be seen with probability 0.38 if the
+    # design were only just as good as asked; here the rate of a miss is below 1e-9.
+    assert outcomes[Outcome.ACCEPT] >= 95
+    assert outcomes[Outcome.ABORT] == 0
+
+
+def test_honest_is_accepted_with_a_design_and_clip_of_the_pilot():
+    outcomes = []
+    for seed in range(20):
+        verdict = run(Prover(FUNCTION, HONEST), Verifier(FUNCTION, seed=seed))
+        outcomes.append(verdict.outcome)
+        assert verdict.details["n_pilot"] == 8
+        assert verdict.details["clipped_share"] == 0.0
+        assert verdict.n_retrained == 8 + verdict.details.get("n_checked", 0)
+    # Planned for 5% misses; 5 or more of 20 have probability 0.3%.
+    assert outcomes.count(Outcome.ACCEPT) >= 16
+    assert Outcome.ABORT not in outcomes
+
+
+SCORE_LIES = [
+    HalvedScores(),
+    FavouredGroup(np.arange(6), gap=0.3),
+    NoisyScores(gap=0.3),
+]
+
+
+@pytest.mark.parametrize("lie", SCORE_LIES, ids=lambda lie: lie.description)
+def test_score_lies_are_never_accepted(lie):
+    # Each adds a gap of 0.25 Var f or more: accepted with probability below 1e-9, not aborted (lower
+    # limit below 0.07) with probability below 1e-3 a session.
+    outcomes = Counter(session(FUNCTION, lie(HONEST), seed).outcome for seed in range(40))
+    assert outcomes[Outcome.ACCEPT] == 0
+    assert outcomes[Outcome.ABORT] >= 37
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.9])
+@pytest.mark.parametrize("truth", [1.0, 0.5], ids=["true scores", "halved scores"])
+def test_untrained_answers_are_never_accepted(fraction, truth):
+    published = HalvedScores(truth)(HONEST)
+    cheat = TrainsFraction(FUNCTION, published, fraction)
+    for _ in range(25):
+        verdict = session(cheat, published)
+        # With the true scores the answers look better than the truth, and only spot checks tell:
+        # at least 10% of 96 outputs are wrong, and 95 are checked.
+        assert verdict.outcome is not Outcome.ACCEPT
+    if truth == 1.0:
+        assert verdict.details["check"] == "spot check"
+        assert "outputs differ" in verdict.reason
+
+
+def test_answers_from_the_scores_are_aborted_by_spot_checks():
+    for published in (HONEST, HalvedScores()(HONEST)):
+        verdict = session(AnswersFromScores(published), published)
+        assert verdict.outcome is Outcome.ABORT
+        assert verdict.details["check"] == "spot check"
+        k = verdict.details["n_checked"]
+        assert verdict.reason.startswith(f"spot check: observed {k} of {k} outputs differ")
+        # Every check was trained again before the accusation, and both results are kept.
+        assert verdict.n_retrained == 2 * k
+        assert verdict.details["spot_check"].second.shape == (k, 1)
+
+
+def test_the_verdict_is_that_of_the_same_design_judged_alone():
+    seed = 5
+    verdict = session(FUNCTION, HONEST, seed)
+    masks, seeds = DESIGN.draw(Secrets.draw(seed).challenge, 60)
+    outputs = FUNCTION(masks, seeds)
+    assert np.abs(outputs).max() < CLIP
+    covered = verdict.details["n_corrupted_covered"]
+    local = judge_gap(
+        Criterion(clip=CLIP),
+        DESIGN,
+        masks,
+        outputs,
+        LinearScores.of(HONEST),
+        delta=0.04,
+        n_corrupted=covered,
+    )
+    assert verdict.outcome is local.outcome
+    assert np.array_equal(verdict.gap_upper, local.gap_upper)
+    assert np.array_equal(verdict.gap_lower, local.gap_lower)
+    assert verdict.reason == local.reason
+    assert verdict.n_retrained == n_checks(96, covered + 1, 0.01)
+    assert verdict.n_prover_retrained == 96
+    assert verdict.delta_split["spot checks"] + verdict.delta_split["interval"] == pytest.approx(
+        0.05
+    )
+
+
+def test_nothing_is_retrained_for_a_verdict_that_is_no_acceptance():
+    verdict = session(FUNCTION, HalvedScores()(HONEST), seed=1)
+    assert verdict.outcome is Outcome.ABORT
+    assert verdict.n_retrained == 0
+    # A gap of ε itself: the interval contains it with probability 0.92.
+    between = session(FUNCTION, with_gap(FUNCTION, 0.05), seed=1)
+    assert between.outcome is Outcome.INCONCLUSIVE
+    assert between.n_retrained == 0
+
+
+def test_constant_outputs_are_inconclusive():
+    constant = CubeFunction(60, {(): np.array([0.7])})
+    verifier = Verifier(constant, seed=0)
+    verdict = run(Prover(constant, constant.best), verifier)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "hardly varies" in verdict.reason
+
+
+# Three examples matter, so outputs vary as much as they can: b is 2.1 standard deviations.
+NARROW = CubeFunction(20, {(0,): np.array([1.0]), (1,): np.array([0.8]), (2,): np.array([0.6])})
+WIDE = {"design": ClusterDesign(1000), "clip": 2.5, "epsilon": 0.1}
+
+
+class Corrupts:
+    """Returns the truth but for some rows."""
+
+    def __init__(self, function, rows):
+        self.function, self.rows = function, rows
+
+    def __call__(self, masks, seeds):
+        outputs = self.function(masks, seeds)
+        outputs[self.rows] *= 0.999
+        return outputs
+
+
+def test_corruption_beyond_what_the_interval_covers_is_caught():
+    verdict = run(Prover(NARROW, NARROW.best), Verifier(NARROW, **WIDE, seed=3))
+    assert verdict.outcome is Outcome.ACCEPT
+    covered, k = verdict.details["n_corrupted_covered"], verdict.details["n_checked"]
+    assert covered >= 2
+    assert k == n_checks(2000, covered + 1, 0.01) < 2000
+    n_corrupted = covered + 1
+    corrupted = Corrupts(NARROW, np.arange(n_corrupted))
+    caught = 0
+    for _ in range(100):
+        # The changes are too small to alter w: the estimate is about 0 with and without them.
+        verdict = run(Prover(corrupted, NARROW.best), Verifier(NARROW, **WIDE, seed=3))
+        assert verdict.details["n_checked"] == k
+        caught += verdict.outcome is Outcome.ABORT
+    # Missed with probability at most 1% each: 7 or more misses of 100 have probability 1e-4.
+    assert caught >= 94
+    # The wrong answer fails: as many checks as would do for 10% corruption miss it mostly.
+    assert miss_probability(2000, n_corrupted, n_checks(2000, 200, 0.01)) > 0.8
+
+
+def test_corruption_is_caught_at_the_hypergeometric_rate():
+    n_corrupted, k = 12, 6
+    rows = np.random.default_rng(0).choice(96, n_corrupted, replace=False)
+    corrupted = Corrupts(FUNCTION, rows)
+    draws = Counter()
+
+    def fewer_checks(n_outputs, _):
+        from pyattr.verification.spot_check import draw_checks
+
+        drawn = draw_checks(n_outputs, k)
+        draws.update(drawn.tolist())
+        return drawn
+
+    n_sessions = 150
+    caught = sum(
+        session(corrupted, HONEST, seed=1, draw_checks=fewer_checks).outcome is Outcome.ABORT
+        for _ in range(n_sessions)
+    )
+    expected = 1.0 - miss_probability(96, n_corrupted, k)
+    # Two-sided binomial test with a false-alarm rate of 1e-4.
+    assert stats.binomtest(caught, n_sessions, expected).pvalue > 1e-4
+    # The rate is another one with 3 checks or 12: the test would see it.
+    for other in (3, 12):
+        rate = 1.0 - miss_probability(96, n_corrupted, other)
+        assert stats.binomtest(round(rate * n_sessions), n_sessions, expected).pvalue < 1e-4
+    # All rows are checked equally often (χ² test, false-alarm rate 1e-4).
+    counts = [draws[row] for row in range(96)]
+    assert stats.chisquare(counts).pvalue > 1e-4
+
+
+def test_drift_within_the_tolerance_is_allowed_and_paid_for():
+    tau = 1e-3
+
+    class Drifts:
+        def __call__(self, masks, seeds):
+            return FUNCTION(masks, seeds) + np.float32(0.9 * tau)
+
+    exact = session(FUNCTION, HONEST, seed=2)
+    drifted = session(Drifts(), HONEST, seed=2, tolerance=tau)
+    assert drifted.outcome is Outcome.ACCEPT
+    assert session(Drifts(), HONEST, seed=2).details["check"] == "spot check"
+    assert session(Drifts(), HONEST, seed=2, tolerance=0.5 * tau).details["check"] == "spot check"
+    root = np.sqrt(drifted.gap_upper) - np.sqrt(exact.gap_upper)
+    assert tau * 0.9 < root[0] * np.sqrt(FUNCTION.variance[0]) < tau * 1.5
+    # A tolerance that could hide the whole of ε leaves nothing to accept.
+    assert session(FUNCTION, HONEST, seed=2, tolerance=0.3).outcome is not Outcome.ACCEPT
+
+
+def test_other_p_several_targets_and_seed_noise():
+    function = smooth_function(40, p=0.4, n_targets=3, noise=0.1)
+    design = ClusterDesign(300, 2, p=0.4, rho=0.4)
+    terms = {"p": 0.4, "design": design, "clip": 30.0, "epsilon": 0.1, "seed": 1}
+    honest = run(Prover(function, function.best, p=0.4), Verifier(function, **terms))
+    assert honest.outcome is Outcome.ACCEPT
+    assert honest.n_targets == 3
+    wrong = with_gap(function, 0.3)
+    assert run(Prover(function, wrong, p=0.4), Verifier(function, **terms)).outcome is Outcome.ABORT
+
+
+def test_a_budget_limits_the_challenge():
+    verdict = run(Prover(FUNCTION, HONEST), Verifier(FUNCTION, seed=0, budget=10))
+    assert verdict.n_prover_retrained == 10
+    with pytest.raises(ValueError, match="budget: expected at least 96"):
+        Verifier(FUNCTION, design=DESIGN, budget=95)
+
+
+def test_an_absolute_epsilon():
+    scaled = CubeFunction(60, {s: 3.0 * c for s, c in FUNCTION.terms.items()})
+    terms = {"relative": False, "seed": 4, "clip": 30.0}
+    assert run(Prover(scaled, scaled.best), Verifier(scaled, epsilon=0.5, **terms))
+    assert not run(Prover(scaled, scaled.best), Verifier(scaled, epsilon=0.05, **terms))
+
+
+@pytest.mark.parametrize("truth", [0, 1, 7, 94, 95])
+def test_most_covered_is_the_last_that_is_accepted(truth):
+    assert most_covered(lambda w: w <= truth, 96) == truth
+
+
+@pytest.mark.parametrize("design", [DESIGN, ClusterDesign(5, 3, 0.3, 0.1)], ids=str)
+def test_chosen_rows_are_rows_of_the_design(design):
+    rows = np.array([0, 3, 4, 29])
+    masks, seeds = chosen_rows(design, 9, 33, rows)
+    (_, all_masks, all_seeds), *rest = row_blocks(design, 9, 33)
+    assert not rest
+    assert masks == all_masks[rows]
+    assert np.array_equal(seeds, all_seeds[rows])
+
+
+@pytest.mark.parametrize("words", [ClusterParameters, ResidualParameters])
+def test_designs_come_back_from_their_words(words):
+    cluster = words is ClusterParameters
+    parameters = (
+        ClusterParameters(n_clusters=7, n_leaves=3, rho=0.2)
+        if cluster
+        else ResidualParameters(n_pairs=7, rho=0.2)
+    )
+    digest = "00" * 32
+    challenge = Challenge(
+        session=digest,
+        parent=digest,
+        nonce=digest,
+        design=parameters,
+        p=0.4,
+        clip=1.0,
+        seed="0" * 16,
+    )
+    design = design_of(challenge)
+    assert (design.p, design.rho) == (0.4, 0.2)
+    assert design.n_evaluations == 42
+
+
+def test_attribution_objects_are_accepted_as_they_are():
+    scores = Attribution(scores=HONEST.scores, intercept=HONEST.intercept)
+    assert session(FUNCTION, scores, seed=1)
