@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["ProtocolError", "Rejected", "bad_value", "check_count", "check_positive", "check_probability"]
+__all__ = [
+    "ProtocolError",
+    "Rejected",
+    "bad_value",
+    "check_count",
+    "check_positive",
+    "check_probability",
+]
 
 
 class ProtocolError(Exception):

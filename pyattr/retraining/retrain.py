@@ -1,0 +1,235 @@
+"""The retrain interface, and the adaptor that turns a plain train function into it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pyattr.errors import bad_value, check_count
+from pyattr.masks import Masks
+
+__all__ = ["PlainRetrain", "Retrain", "check_groups", "check_runs", "retrain_with"]
+
+Train = Callable[[NDArray[np.int64], int], ArrayLike]
+
+
+class Retrain(Protocol):
+    """What every part of pyattr that needs trained models asks for: f(x, s) of many (x, s)."""
+
+    def __call__(self, masks: Masks, seeds: NDArray[np.uint64], /) -> NDArray[np.float32]:
+        """Train one model a row and return its outputs.
+
+        Parameters
+        ----------
+        masks : Masks
+            (n, n_train): which examples (or groups of examples) each model is trained on.
+        seeds : (n,) uint64
+            Everything random in run j comes from ``seeds[j]``.
+
+        Returns
+        -------
+        (n, n_targets) float32
+            Row j depends on mask j and seed j alone.
+        """
+        ...
+
+
+def check_groups(groups: ArrayLike, n_examples: int | None = None) -> NDArray[np.int64]:
+    """Check who owns which example.
+
+    Parameters
+    ----------
+    groups : (n_examples,) int
+        ``groups[e]`` is the player (mask bit) that example e belongs to; every player from 0 to the
+        largest owns an example.
+    n_examples : int, optional
+        The length to insist on.
+
+    Returns
+    -------
+    (n_examples,) int64
+
+    Raises
+    ------
+    ValueError
+        If they are not that.
+    """
+    array = np.asarray(groups)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or array.size == 0:
+        got = f"shape {array.shape} {array.dtype}"
+        raise bad_value("groups", "a non-empty vector of integers", got)
+    if n_examples is not None and array.size != n_examples:
+        raise bad_value("groups", f"one entry for each of {n_examples} examples", array.size)
+    players = np.unique(array)
+    if players[0] != 0 or players[-1] != players.size - 1:
+        got = f"{players.size} different values from {players[0]} to {players[-1]}"
+        raise bad_value("groups", "players numbered 0, 1, 2, … without gaps", got)
+    return array.astype(np.int64)
+
+
+def check_runs(masks: Masks, seeds: ArrayLike, n_train: int | None = None) -> NDArray[np.uint64]:
+    """Check the arguments of a `Retrain` and return the seeds.
+
+    Parameters
+    ----------
+    masks : Masks
+        (n, n_train).
+    seeds : (n,) uint64
+        Other integers are converted when none is negative.
+    n_train : int, optional
+        The number of mask bits to insist on.
+
+    Returns
+    -------
+    (n,) uint64
+
+    Raises
+    ------
+    ValueError
+        If the two do not fit each other or `n_train`.
+    """
+    if not isinstance(masks, Masks):
+        raise bad_value("masks", "a pyattr.Masks (Masks.pack makes one)", type(masks).__name__)
+    if n_train is not None and masks.n_train != n_train:
+        raise bad_value("masks", f"{n_train} bits a row", masks.n_train)
+    array = np.asarray(seeds)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or len(array) != len(masks):
+        got = f"shape {array.shape} {array.dtype}"
+        raise bad_value("seeds", f"a vector of {len(masks)} uint64, one a mask", got)
+    if array.dtype.kind == "i" and array.size and array.min() < 0:
+        raise bad_value("seeds", "integers of at least 0", array.min())
+    return array.astype(np.uint64)
+
+
+@dataclass(frozen=True)
+class PlainRetrain:
+    """A `Retrain` made of a plain train function; see `retrain_with`."""
+
+    train: Train
+    groups: NDArray[np.int64] | None
+    n_jobs: int
+
+    def __call__(self, masks: Masks, seeds: NDArray[np.uint64], /) -> NDArray[np.float32]:
+        """Train one model a row; see `Retrain`."""
+        n_train = None if self.groups is None else int(self.groups.max()) + 1
+        checked = check_runs(masks, seeds, n_train)
+        if len(masks) == 0:
+            raise bad_value("masks", "at least one row", 0)
+        rows = [(row, self.indices(masks[row]), int(seed)) for row, seed in enumerate(checked)]
+        outputs: list[NDArray[np.float32]] = []
+        with _mapping(self.n_jobs, len(rows)) as mapping:
+            for output in mapping(_Run(self.train), rows):
+                if outputs and output.shape != outputs[0].shape:
+                    where = f"{output.shape} at row {len(outputs)}"
+                    raise bad_value("outputs", f"shape {outputs[0].shape} as at row 0", where)
+                outputs.append(output)
+        return np.stack(outputs)
+
+    def indices(self, mask: Masks) -> NDArray[np.int64]:
+        """Examples of a single mask, in rising order, (n_included,) int64."""
+        bits = mask.unpack()[0]
+        chosen = bits if self.groups is None else bits[self.groups]
+        return np.flatnonzero(chosen).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Call `train` on one row and check what it returns; a class, since processes pickle it."""
+
+    train: Train
+
+    def __call__(self, row: tuple[int, NDArray[np.int64], int]) -> NDArray[np.float32]:
+        number, indices, seed = row
+        where = f"row {number} (seed {seed}, {len(indices)} examples)"
+        try:
+            returned = self.train(indices, seed)
+        except Exception as error:
+            raise RuntimeError(f"train: {type(error).__name__} at {where}: {error}") from error
+        try:
+            output = np.atleast_1d(np.asarray(returned, dtype=np.float32))
+        except (TypeError, ValueError) as error:
+            raise bad_value(
+                "outputs", "numbers", f"{type(returned).__name__} at {where}"
+            ) from error
+        if output.ndim != 1 or output.size == 0:
+            raise bad_value("outputs", "a non-empty vector", f"shape {output.shape} at {where}")
+        if not np.isfinite(output).all():
+            raise bad_value("outputs", "finite numbers", f"NaN or infinity at {where}")
+        return output
+
+
+@contextmanager
+def _mapping(n_jobs: int, n_rows: int) -> Iterator[Callable[..., Iterator[NDArray[np.float32]]]]:
+    """Provide an ordered map over rows: in this process, or over fresh processes."""
+    if n_jobs == 1 or n_rows == 1:
+        yield map
+        return
+    # Threads would share the global generators that train functions seed, so results would depend on
+    # n_jobs; a forked child of a process with threads can hang. So: fresh processes.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(n_jobs, n_rows), mp_context=context) as pool:
+        chunk = max(1, n_rows // (8 * n_jobs))
+
+        def ordered(run: _Run, rows: list[Any]) -> Iterator[NDArray[np.float32]]:
+            return pool.map(run, rows, chunksize=chunk)
+
+        try:
+            yield ordered
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def retrain_with(train: Train, groups: ArrayLike | None = None, n_jobs: int = 1) -> PlainRetrain:
+    """Make a `Retrain` from a plain train function.
+
+    Parameters
+    ----------
+    train : callable
+        ``train(indices, seed) -> outputs``: `indices` (n_included,) int64 in rising order, possibly empty;
+        `seed` an int in [0, 2^64); `outputs` (n_targets,) finite numbers, or one number. It should depend
+        on these two alone.
+    groups : (n_examples,) int, optional
+        ``groups[e]`` is the player that example e belongs to. Mask bits are then players, and `indices`
+        the examples of all players that are in.
+    n_jobs : int
+        Processes to train in. With more than one, `train` must be importable (defined at the top level of
+        a module), since it is sent to fresh processes. Outputs come back in the order of the rows and do
+        not depend on `n_jobs` unless `train` itself does.
+
+    Returns
+    -------
+    PlainRetrain
+        ``retrain(masks, seeds) -> (n, n_targets) float32``. It raises RuntimeError, naming row and seed,
+        when `train` fails, and ValueError when outputs are not finite or change shape.
+
+    Examples
+    --------
+    >>> from pyattr.masks import sample_masks
+    >>> retrain = retrain_with(lambda indices, seed: [len(indices), indices.sum()])
+    >>> masks = sample_masks(3, 10)
+    >>> bool((retrain(masks, np.arange(3, dtype=np.uint64))[:, 0] == masks.sizes()).all())
+    True
+    """
+    if not callable(train):
+        raise bad_value("train", "a function of (indices, seed)", type(train).__name__)
+    n_jobs = check_count("n_jobs", n_jobs, 1)
+    if n_jobs > 1:
+        _check_importable(train)
+    return PlainRetrain(train, None if groups is None else check_groups(groups), n_jobs)
+
+
+def _check_importable(train: Train) -> None:
+    try:
+        pickle.dumps(train)
+    except Exception as error:
+        expected = "a function defined at the top level of a module, when n_jobs is above 1"
+        raise bad_value("train", expected, f"{train!r} ({error})") from error
