@@ -86,7 +86,7 @@ def test_subsets_smaller_than_a_batch_or_without_a_class():
 
 
 def test_empty_subset_stays_at_its_initialisation():
-    recipe = MLPRecipe(hidden=8, n_steps=10)
+    recipe = MLPRecipe(hidden=8, n_steps=10, init_scale=0.5)
     logits = ensemble(recipe).logits(Masks.pack(np.zeros((2, 80), bool)), sample_seeds(2))
     h = uniform_initialisation(sample_seeds(2), 7 * 8).reshape(2, 7, 8) * 0.5 * np.sqrt(6 / 7)
     out = (
