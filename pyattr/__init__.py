@@ -1,0 +1,43 @@
+"""pyattr: data attribution that can be verified.
+
+Attribution: `empirical_influence`, `fit_datamodel`, `leave_one_out`. Verification: `verify`. Between
+two parties: `Prover`, `Verifier`. Importing this module loads none of torch, scikit-learn or ray.
+"""
+
+from pyattr.attribution import (
+    Attribution,
+    empirical_influence,
+    fit_datamodel,
+    leave_one_out,
+    load_attribution,
+)
+from pyattr.errors import ProtocolError, Rejected
+from pyattr.kernels import margins
+from pyattr.masks import Masks, sample_masks, sample_seeds
+from pyattr.protocol import Prover, Verifier
+from pyattr.retraining.retrain import retrain_with
+from pyattr.verification import ClusterDesign, Outcome, Verdict, verify
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Attribution",
+    "ClusterDesign",
+    "Masks",
+    "Outcome",
+    "ProtocolError",
+    "Prover",
+    "Rejected",
+    "Verdict",
+    "Verifier",
+    "__version__",
+    "empirical_influence",
+    "fit_datamodel",
+    "leave_one_out",
+    "load_attribution",
+    "margins",
+    "retrain_with",
+    "sample_masks",
+    "sample_seeds",
+    "verify",
+]

@@ -1,0 +1,49 @@
+"""What the README prints is true."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_the_example_accepts_the_honest_scores_and_aborts_the_halved():
+    (code,) = blocks("python")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    first, second = printed.getvalue().splitlines()
+    assert first.split()[0] == "ACCEPT"
+    assert int(first.split()[1]) <= 200
+    assert second == "ABORT"
+
+
+def test_commands_are_one_line_each_and_ci_finds_the_test_command():
+    commands = blocks("sh")
+    assert len(commands) == 2
+    assert all(command.count("\n") == 1 and command.startswith("python3 -m venv") for command in commands)
+    assert sum("-m pytest" in command for command in commands) == 1
+
+
+def test_importing_pyattr_loads_nothing_heavy():
+    code = "import sys, pyattr; print([m for m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    loaded = set(done.stdout.replace("'", "").strip("[]\n").split(", "))
+    assert "pyattr" in loaded
+    assert not loaded & {"torch", "ffcv", "ray", "sklearn", "matplotlib", "click", "rich", "jinja2"}
+
+
+def test_every_public_name_exists():
+    import pyattr
+
+    assert all(hasattr(pyattr, name) for name in pyattr.__all__)
