@@ -6,6 +6,7 @@ Every message has the form ``name: expected …, got …``.
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 __all__ = [
     "ProtocolError",
@@ -52,7 +53,7 @@ def check_probability(name: str, value: float) -> float:
     ValueError
         If it does not.
     """
-    if not (math.isfinite(value) and 0.0 < value < 1.0):
+    if not (_is_finite(value) and 0.0 < value < 1.0):
         raise bad_value(name, "a probability strictly between 0 and 1", value)
     return float(value)
 
@@ -65,7 +66,7 @@ def check_positive(name: str, value: float) -> float:
     ValueError
         If it is not.
     """
-    if not (math.isfinite(value) and value > 0.0):
+    if not (_is_finite(value) and value > 0.0):
         raise bad_value(name, "a finite number above 0", value)
     return float(value)
 
@@ -78,6 +79,11 @@ def check_count(name: str, value: int, minimum: int = 0) -> int:
     ValueError
         If it is not.
     """
-    if isinstance(value, bool) or value != int(value) or value < minimum:
+    if isinstance(value, bool) or not _is_finite(value) or value != int(value) or value < minimum:
         raise bad_value(name, f"a whole number of at least {minimum}", value)
     return int(value)
+
+
+def _is_finite(value: object) -> bool:
+    """Whether `value` is a real number other than NaN and infinity."""
+    return isinstance(value, Real) and math.isfinite(value)

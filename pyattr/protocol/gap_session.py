@@ -11,11 +11,11 @@ import numpy.typing as npt
 from pyattr.errors import bad_value
 from pyattr.protocol.arrays import as_clip
 from pyattr.protocol.method import Method, Terms
-from pyattr.verification.clusters import ClusterDesign, highest_rho
+from pyattr.verification.clusters import ClusterDesign
 from pyattr.verification.evaluate import Evaluator
 from pyattr.verification.judge import judge_gap
 from pyattr.verification.pilot import run_pilot
-from pyattr.verification.plan import choose_clusters
+from pyattr.verification.plan import choose_clusters, smallest_design
 from pyattr.verification.scores import LinearScores
 from pyattr.verification.verdict import Verdict
 
@@ -80,8 +80,7 @@ class GapMethod(Method):
         p, budget = terms.criterion.p, terms.budget
         if design is not None and design.p != p:
             raise bad_value("design.p", f"p = {p}", design.p)
-        smallest = 4 if highest_rho(p) == 1.0 else 8
-        needed = smallest if design is None else design.n_evaluations
+        needed = smallest_design(p) if design is None else design.n_evaluations
         if budget is not None and budget < needed:
             raise bad_value("budget", f"at least {needed} trainings of a challenge", budget)
         self._clusters = design
@@ -110,9 +109,8 @@ class GapMethod(Method):
             epsilon = float(np.min(epsilon / np.maximum(pilot.spread, 1e-300)))
         n, share = terms.n_targets, terms.delta_interval
         alpha = share / (n if criterion.simultaneous else 1)
-        return choose_clusters(
-            pilot.noise(criterion.p), epsilon, alpha, n, criterion.p, terms.budget
-        )
+        noise = pilot.noise(criterion.p)
+        return choose_clusters(noise, epsilon, alpha, n, criterion, terms.budget)
 
     def judge(self, scores: LinearScores, outputs: npt.NDArray[np.float32]) -> Verdict:
         """Interval of the gap, widened for w corrupted outputs, then spot checks for more than w.

@@ -94,12 +94,6 @@ class Interval:
         """The interval of `factor` times the quantity, for a positive factor."""
         return Interval(self.estimate * factor, self.lower * factor, self.upper * factor)
 
-    def after_drift(self, drift: Array) -> Interval:
-        """The interval of a weight whose square root may lie up to `drift` away, (n_targets,)."""
-        lower = np.maximum(np.sqrt(np.maximum(self.lower, 0.0)) - drift, 0.0) ** 2
-        upper = (np.sqrt(np.maximum(self.upper, 0.0)) + drift) ** 2
-        return Interval(self.estimate, lower, upper)
-
 
 @dataclass(frozen=True)
 class MeanSquares:
@@ -172,7 +166,7 @@ def chi2_interval(squares: MeanSquares, levels: Levels) -> Interval:
     return Interval(estimate, np.maximum(lower, 0.0), np.maximum(upper, 0.0))
 
 
-def t_interval(values: Array, levels: Levels, inflation: float = 1.0) -> Interval:
+def t_interval(values: Array, levels: Levels, n_fitted: int = 1) -> Interval:
     """Student t limits of the mean of independent rows.
 
     Undercovers at the upper end for squared data (one leaf, or few clusters whose common effect
@@ -183,15 +177,15 @@ def t_interval(values: Array, levels: Levels, inflation: float = 1.0) -> Interva
     values : (n, n_targets) float64
         Independent rows, at least 2.
     levels : Levels
-    inflation : float
-        Factor of the standard error, where the rows cost degrees of freedom to make.
+    n_fitted : int
+        Parameters fitted to the rows, the mean among them: degrees of freedom lost.
     """
     n = values.shape[0]
     if n < 2:
         raise bad_value("n_clusters", "at least 2 for a t interval", n)
     mean = values.mean(axis=0)
-    error = inflation * values.std(axis=0, ddof=1) / math.sqrt(n)
-    down, up = stats.t.ppf([1.0 - levels.lower, 1.0 - levels.upper], n - 1)
+    error = values.std(axis=0, ddof=n_fitted) / math.sqrt(n)
+    down, up = stats.t.ppf([1.0 - levels.lower, 1.0 - levels.upper], n - n_fitted)
     return Interval(mean, mean - down * error, mean + up * error)
 
 
@@ -201,7 +195,9 @@ def moment_factor(n: int, kappa: float, alpha: float) -> float:
     For i.i.d. ``U ≥ 0`` with ``E U² ≤ κ (E U)²``, ``P(mean U ≤ (1-η) E U) ≤ exp(-nη²/(2κ))``, so
     ``E U ≤ mean U / (1 - √(2κ ln(1/α)/n))`` fails with probability at most α: finite sample, no
     clipping. For ``U = o²`` with o linear in independent signs κ = 3 whatever the coefficients
-    (Khintchine), so no choice of scores escapes it.
+    (Khintchine). What f itself has at higher odd degrees must be covered by the κ that is stated: a rare
+    event, such as an output that depends on five given examples being in together, has a larger one, and
+    too few clusters may not meet it at all.
 
     Returns
     -------
@@ -216,7 +212,7 @@ def moment_factor(n: int, kappa: float, alpha: float) -> float:
     return 1.0 / (1.0 - shrink) if shrink < 1.0 else math.inf
 
 
-def moment_interval(squares: MeanSquares, levels: Levels, kappa: float = 3.0) -> Interval:
+def moment_interval(squares: MeanSquares, levels: Levels, kappa: float) -> Interval:
     """Finite-sample upper limit of ``E o²`` with one leaf; the lower limit is 0.
 
     Parameters

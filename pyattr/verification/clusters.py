@@ -14,10 +14,15 @@ import numpy.typing as npt
 from pyattr.errors import bad_value, check_count, check_probability
 from pyattr.masks import Masks, sample_masks, sample_seeds
 from pyattr.verification.bounds import Interval, Levels, MeanSquares, t_interval
+from pyattr.verification.scores import LinearScores
 
-__all__ = ["ClusterDesign", "ClusterTerms", "highest_rho"]
+__all__ = ["LEAST_CLUSTERS", "ClusterDesign", "ClusterTerms", "highest_rho"]
 
 Array = npt.NDArray[np.float64]
+
+LEAST_CLUSTERS = 4
+# Below this many clusters a fitted slope would eat the degrees of freedom that the limits need.
+REGRESSION_CLUSTERS = 8
 
 
 def highest_rho(p: float) -> float:
@@ -35,7 +40,7 @@ class ClusterDesign:
     Parameters
     ----------
     n_clusters : int
-        C, at least 2.
+        C, at least 4: fewer say nothing about the spread of Var f.
     n_leaves : int
         L, pairs per cluster, at least 1; 1 needs ``rho = 1``.
     p : float
@@ -55,7 +60,7 @@ class ClusterDesign:
     rho: float = 1.0
 
     def __post_init__(self) -> None:
-        check_count("n_clusters", self.n_clusters, 2)
+        check_count("n_clusters", self.n_clusters, LEAST_CLUSTERS)
         check_count("n_leaves", self.n_leaves, 1)
         top = highest_rho(check_probability("p", self.p))
         if not 0.0 < self.rho <= top:
@@ -117,6 +122,8 @@ class ClusterTerms:
         Mean residual of the cluster: the intercept's error.
     kurtosis : (n_targets,) float64
         Excess kurtosis of the odd residuals.
+    corrupted : bool
+        Whether some terms were replaced by their worst case.
     """
 
     design: ClusterDesign
@@ -126,23 +133,30 @@ class ClusterTerms:
     predicted_square: Array
     offset: Array
     kurtosis: Array
+    corrupted: bool = False
 
     @classmethod
     def of(
         cls,
         design: ClusterDesign,
         outputs: npt.NDArray[np.floating],
-        predicted: Array,
-        mean_predicted: Array,
+        scores: LinearScores,
+        linear: Array,
     ) -> ClusterTerms:
-        """From outputs and predictions of all rows, (n_evaluations, n_targets), in design order.
+        """From the outputs of all rows in design order.
 
-        `mean_predicted` is E g, (n_targets,).
+        Parameters
+        ----------
+        design : ClusterDesign
+        outputs : (n_evaluations, n_targets) float
+        scores : LinearScores
+        linear : (n_evaluations, n_targets) float64
+            ``scores.linear(masks)``. The intercept stays out of every difference: a huge one would
+            erase the outputs it is subtracted from.
         """
-        prediction = design.by_leaf(predicted)
-        output = design.by_leaf(outputs)
-        residual = output - prediction
-        odd = (residual[:, :, 0] - residual[:, :, 1]) / 2.0
+        output, prediction = design.by_leaf(outputs), design.by_leaf(linear)
+        odd = (output[:, :, 0] - output[:, :, 1]) - (prediction[:, :, 0] - prediction[:, :, 1])
+        odd /= 2.0
         leaf_mean = odd.mean(axis=1)
         unbiased = design.n_evaluations / (design.n_evaluations - 1.0)
         centred = (output - output.mean(axis=(0, 1, 2))) ** 2 * unbiased
@@ -151,8 +165,8 @@ class ClusterTerms:
             between=design.n_leaves * leaf_mean**2,
             scatter=np.sum((odd - leaf_mean[:, None]) ** 2, axis=1),
             output_square=centred.mean(axis=(1, 2)),
-            predicted_square=np.mean((prediction - mean_predicted) ** 2, axis=(1, 2)),
-            offset=residual.mean(axis=(1, 2)),
+            predicted_square=np.mean((prediction - scores.linear_mean(design.p)) ** 2, axis=(1, 2)),
+            offset=(output - prediction).mean(axis=(1, 2)) - scores.intercept,
             kurtosis=excess_kurtosis(odd),
         )
 
@@ -171,38 +185,57 @@ class ClusterTerms:
         within = self.scatter.sum(axis=0) / (n_clusters * max(n_leaves - 1, 1))
         return MeanSquares(self.between.mean(axis=0), within, n_clusters, n_leaves)
 
-    def worst_case(self, predicted: Array, clip: float, n_corrupted: int) -> ClusterTerms:
+    def worst_case(self, linear: Array, clip: float, n_corrupted: int) -> ClusterTerms:
         """The terms after the corruption that hides the most has been undone.
 
         A corrupted output truly lies anywhere in [-b, b]. One corrupted output is credited with its
-        whole cluster: odd residuals as large as ``b + |g_odd|``, no scatter, and no share in Var f.
-        The result therefore bounds every corruption of `n_corrupted` outputs.
+        whole cluster: odd residuals as large as ``b + |g_odd|``, no scatter, and no share in Var f; and
+        the mean about which outputs are squared may be off by ``2 b w / n``. Nothing is regressed out of
+        Var f then, and its error is taken to go fully against that of the gap (`variance`).
 
         Parameters
         ----------
-        predicted : (n_evaluations, n_targets) float64
+        linear : (n_evaluations, n_targets) float64
+            As for `of`.
         clip : float
             b.
         n_corrupted : int
         """
-        prediction = self.design.by_leaf(predicted)
+        design = self.design
+        prediction = design.by_leaf(linear)
         odd = np.abs(prediction[:, :, 0] - prediction[:, :, 1]) / 2.0
-        highest = self.design.n_leaves * (clip + odd.max(axis=1)) ** 2
-        hit = largest(highest - self.between, n_corrupted)
-        inflated = largest(self.output_square, n_corrupted)
+        highest = np.maximum(design.n_leaves * (clip + odd.max(axis=1)) ** 2, self.between)
+        hit = largest(highest - self.between + self.scatter, n_corrupted)
+        shift = 2.0 * clip * n_corrupted / design.n_evaluations
+        squares = np.maximum(np.sqrt(self.output_square) - shift, 0.0) ** 2
         return replace(
             self,
-            between=np.where(hit, np.maximum(highest, self.between), self.between),
+            between=np.where(hit, highest, self.between),
             scatter=np.where(hit, 0.0, self.scatter),
-            output_square=np.where(inflated, 0.0, self.output_square),
+            output_square=np.where(largest(squares, n_corrupted), 0.0, squares),
+            corrupted=True,
         )
+
+    def drifted(self, tolerance: float) -> ClusterTerms:
+        """The terms if every output had drifted by up to `tolerance`, row by row, as it suits a liar.
+
+        For a positive tolerance the largest gap and the smallest Var f that the true outputs may have,
+        for a negative one the smallest and the largest. An odd residual moves by at most the tolerance,
+        a cluster's mean too, the norm of its scatter by √L times that, and an output about the mean of
+        all by twice that.
+        """
+        leaves = self.design.n_leaves
+        mean = np.maximum(np.sqrt(self.between / leaves) + tolerance, 0.0)
+        scatter = np.maximum(np.sqrt(self.scatter) - tolerance * math.sqrt(leaves), 0.0)
+        output = np.maximum(np.sqrt(self.output_square) - 2.0 * tolerance, 0.0)
+        return replace(self, between=leaves * mean**2, scatter=scatter**2, output_square=output**2)
 
     def variance(self, variance_predicted: Array, levels: Levels) -> tuple[Interval, Array]:
         """Var f by the regression estimator, and its correlation with the gap estimate.
 
         Var g follows from the scores, so the part of the sampling error of ``mean (f - f̄)²`` that goes
         with that of ``mean (g - E g)²`` is removed: for good scores nearly all of it. Student t over
-        clusters, two degrees of freedom given to the regression.
+        clusters, one degree of freedom given to the slope.
 
         Parameters
         ----------
@@ -221,14 +254,15 @@ class ClusterTerms:
         ----------
         Cochran 1977, *Sampling Techniques*, chapter 7 (regression estimators).
         """
+        if self.corrupted or self.design.n_clusters < REGRESSION_CLUSTERS:
+            return t_interval(self.output_square, levels), np.full(self.kurtosis.shape, -1.0)
         known = self.predicted_square - self.predicted_square.mean(axis=0)
         slope = _divide(np.sum(known * self.output_square, axis=0), np.sum(known**2, axis=0))
         terms = self.output_square - slope * (self.predicted_square - variance_predicted)
-        lost = max(1, terms.shape[0] - 3) / (terms.shape[0] - 1)
-        interval = t_interval(terms, levels, inflation=1.0 / math.sqrt(lost))
         left, right = terms - terms.mean(axis=0), self.products - self.products.mean(axis=0)
         size = np.sqrt(np.sum(left**2, axis=0) * np.sum(right**2, axis=0))
-        return interval, np.minimum(_divide(np.sum(left * right, axis=0), size), 0.0)
+        correlation = np.minimum(_divide(np.sum(left * right, axis=0), size), 0.0)
+        return t_interval(terms, levels, n_fitted=2), correlation
 
 
 def _divide(top: Array, bottom: Array) -> Array:

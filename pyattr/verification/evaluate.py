@@ -55,13 +55,15 @@ def check_outputs(
         raise bad_value(name, f"shape ({n_masks}, {n_targets})", f"shape {np.shape(outputs)}")
     if array.dtype.kind != "f":
         raise bad_value(name, "a floating dtype", array.dtype)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+        array = np.ascontiguousarray(array, dtype=np.float32)
     finite = np.isfinite(array)
     if not finite.all():
         row, target = (int(i) for i in np.argwhere(~finite)[0])
         raise bad_value(
-            name, "finite values", f"{array[row, target]} in row {row}, target {target}"
+            name, "finite float32 values", f"{array[row, target]} in row {row}, target {target}"
         )
-    return np.ascontiguousarray(array, dtype=np.float32)
+    return array
 
 
 @dataclass

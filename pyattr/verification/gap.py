@@ -88,6 +88,7 @@ def estimate_gap(
     levels: Levels,
     bound: str = "chi2",
     check_intercept: bool = False,
+    kappa: float = 4.0,
 ) -> GapEstimate:
     """Estimate the gap of every target.
 
@@ -101,6 +102,8 @@ def estimate_gap(
     bound : {"chi2", "t", "moment"}
     check_intercept : bool
         Bound B_0 too, at half the levels each, instead of leaving the intercept to be refitted.
+    kappa : float
+        Of the moment bound: stated bound of ``E o⁴ / (E o²)²``.
 
     Returns
     -------
@@ -117,7 +120,7 @@ def estimate_gap(
     elif bound == "t":
         weight = t_interval(terms.products, share)
     elif bound == "moment":
-        weight = moment_interval(terms.squares, share)
+        weight = moment_interval(terms.squares, share, kappa)
     else:
         raise bad_value("bound", f"one of {', '.join(BOUNDS)}", repr(bound))
     weight = weight.scaled(1.0 / terms.design.rho)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from pyattr.errors import bad_value, check_positive, check_probability
 from pyattr.masks import Masks
 from pyattr.verification.bounds import BOUNDS, Interval, Levels
-from pyattr.verification.clusters import ClusterDesign, ClusterTerms
-from pyattr.verification.gap import estimate_gap
+from pyattr.verification.clusters import ClusterDesign, ClusterTerms, highest_rho
+from pyattr.verification.gap import GapEstimate, estimate_gap
 from pyattr.verification.scores import LinearScores
 from pyattr.verification.verdict import Outcome, Verdict, decide, overall
 
@@ -23,7 +23,13 @@ __all__ = ["Criterion", "judge_gap"]
 
 Array = npt.NDArray[np.float64]
 
-VARIANCE_FLOOR = 1e-12
+VARIANCE_FLOOR = 1e-12  # relative to the mean square: what float32 outputs can resolve
+TINY = 1e-300
+ASSUMPTION = {
+    "chi2": "odd residuals are near normal",
+    "t": "means over clusters are near normal",
+    "moment": "the fourth moment of odd residuals is as bounded as stated",
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,9 @@ class Criterion:
     simultaneous : bool
         Let the upper limits of all targets hold at once, at delta / n_targets each. Overall
         acceptance does not need it (see `judge_gap`).
+    kappa : float
+        Of the moment bound: what ``E o⁴ / (E o²)²`` is stated not to exceed; 3 for linear o. A target
+        whose sample exceeds it is inconclusive.
 
     Raises
     ------
@@ -68,6 +77,7 @@ class Criterion:
     intercept: str = "refit"
     clip: float | None = None
     simultaneous: bool = False
+    kappa: float = 4.0
 
     def __post_init__(self) -> None:
         check_positive("epsilon", self.epsilon)
@@ -81,6 +91,10 @@ class Criterion:
             raise bad_value("intercept", "'refit' or 'check'", repr(self.intercept))
         if self.clip is not None:
             check_positive("clip", self.clip)
+        if self.bound == "moment" and highest_rho(self.p) < 1.0:
+            raise bad_value("bound", f"'chi2' or 't' for p = {self.p}", "'moment'")
+        if not self.kappa >= 1.0:
+            raise bad_value("kappa", "a number of at least 1", self.kappa)
 
 
 def judge_gap(
@@ -115,7 +129,7 @@ def judge_gap(
     n_corrupted : int
         Outputs that may be corrupted, anywhere in [-b, b]; the interval covers the worst of them.
     tolerance : float
-        How far every other output may be from the verifier's own; moves the root of the gap as far.
+        How far every other output may be from the verifier's own, row by row as it suits a liar.
 
     Returns
     -------
@@ -130,31 +144,29 @@ def judge_gap(
     levels = Levels(
         share / scores.n_targets, share / (scores.n_targets if criterion.simultaneous else 1)
     )
-    predicted, mean, explained = (
-        scores.predict(masks),
-        scores.mean(design.p),
-        scores.variance(design.p),
-    )
-    terms = ClusterTerms.of(design, outputs, predicted, mean)
+    linear, explained = scores.linear(masks), scores.variance(design.p)
+    terms = ClusterTerms.of(design, outputs, scores, linear)
     if n_corrupted:
         if criterion.clip is None:
             raise bad_value("clip", "a bound of the outputs where some may be corrupted", None)
-        terms = terms.worst_case(predicted, criterion.clip, n_corrupted)
-    checked = criterion.intercept == "check"
-    estimate = estimate_gap(terms, explained, levels, criterion.bound, checked)
-    gap = estimate.relative if criterion.relative else estimate.weight
+        terms = terms.worst_case(linear, criterion.clip, n_corrupted)
+    estimate = _estimate(criterion, terms, explained, levels)
+    gap = _gap(criterion, estimate)
     if tolerance > 0.0:
-        lowest = np.maximum(estimate.variance.lower, VARIANCE_FLOOR)
-        gap = gap.after_drift(tolerance / np.sqrt(lowest if criterion.relative else 1.0))
-    variance = np.maximum(estimate.variance.estimate, VARIANCE_FLOOR)
+        largest = _gap(criterion, _estimate(criterion, terms.drifted(tolerance), explained, levels))
+        least = _gap(criterion, _estimate(criterion, terms.drifted(-tolerance), explained, levels))
+        gap = Interval(gap.estimate, least.lower, largest.upper)
+    floor = VARIANCE_FLOOR * np.mean(np.square(outputs, dtype=np.float64), axis=0)
+    variance = np.maximum(estimate.variance.estimate, floor + TINY)
     unit = variance if criterion.relative else np.ones_like(variance)
     slack = criterion.nonlinearity * design.rho**2 * variance / unit
     # Scores that explain no more than ε could be replaced by zeros: accepting them says nothing.
-    vacuous = (estimate.variance.lower <= VARIANCE_FLOOR) | (explained <= criterion.epsilon * unit)
-    outcomes = decide(gap, criterion.epsilon, slack, vacuous)
+    vacuous = (estimate.variance.lower <= floor) | (explained <= criterion.epsilon * unit)
+    doubtful = (criterion.bound == "moment") & (terms.kurtosis + 3.0 > criterion.kappa)
+    outcomes = decide(gap, criterion.epsilon, slack, vacuous | doubtful)
     return Verdict(
         outcome=overall(outcomes),
-        reason=_gap_reason(outcomes, vacuous, gap, criterion),
+        reason=_gap_reason(outcomes, vacuous, doubtful, gap, criterion),
         method="gap",
         bound=criterion.bound,
         epsilon=criterion.epsilon,
@@ -174,6 +186,7 @@ def judge_gap(
             "rho": design.rho,
             "variance": estimate.variance.estimate,
             "explained": explained,
+            "epsilon_share_of_linear": criterion.epsilon * unit / np.maximum(explained, TINY),
             "excess_kurtosis": terms.kurtosis,
             "n_corrupted_covered": n_corrupted,
             "nonlinearity": criterion.nonlinearity,
@@ -181,14 +194,34 @@ def judge_gap(
     )
 
 
+def _estimate(
+    criterion: Criterion, terms: ClusterTerms, explained: Array, levels: Levels
+) -> GapEstimate:
+    """`estimate_gap` as the criterion asks for it."""
+    checked = criterion.intercept == "check"
+    return estimate_gap(terms, explained, levels, criterion.bound, checked, criterion.kappa)
+
+
+def _gap(criterion: Criterion, estimate: GapEstimate) -> Interval:
+    """The gap in the criterion's unit."""
+    return estimate.relative if criterion.relative else estimate.weight
+
+
 def _gap_reason(
-    outcomes: list[Outcome], vacuous: npt.NDArray[np.bool_], gap: Interval, criterion: Criterion
+    outcomes: list[Outcome],
+    vacuous: npt.NDArray[np.bool_],
+    doubtful: npt.NDArray[np.bool_],
+    gap: Interval,
+    criterion: Criterion,
 ) -> str:
     """Say in a sentence why `judge_gap` decided as it did."""
     epsilon, n = criterion.epsilon, len(outcomes)
     outcome = overall(outcomes)
     if outcome is Outcome.ACCEPT:
-        return f"the upper limit of the gap is at most ε = {epsilon:g} for all {n} targets"
+        return (
+            f"the upper limit of the gap is at most ε = {epsilon:g} for all {n} targets, if "
+            f"{ASSUMPTION[criterion.bound]}"
+        )
     if outcome is Outcome.ABORT:
         worst = max(range(n), key=lambda t: gap.lower[t] if outcomes[t] is Outcome.ABORT else -1.0)
         return (
@@ -202,6 +235,9 @@ def _gap_reason(
             f"target {first}: the output hardly varies, or the scores explain no more than ε of it, so "
             f"zeros would pass too ({int(vacuous.sum())} of {n} targets)"
         )
+    if doubtful.any():
+        first = int(np.argmax(doubtful))
+        return f"target {first}: odd residuals have heavier tails than kappa = {criterion.kappa:g} covers"
     worst = int(np.argmax(gap.upper))
     return (
         f"ε = {epsilon:g} lies between the limits of the gap, {gap.lower[worst]:.3g} and "

@@ -84,9 +84,9 @@ def error_width(scores: LinearScores, clip: float) -> float:
 
 def plan_for(criterion: Criterion, scores: LinearScores, frame: Frame, delta: float) -> PaperPlan:
     """Sample sizes for a criterion whose scale is known from a pilot."""
-    unit = PILOT_MARGIN * float(frame.variance.min()) if criterion.relative else 1.0
-    if unit <= 0.0:
-        raise bad_value("outputs", "a positive variance at every target", "a constant target")
+    # A constant target leaves nothing to be relative to: the plan is then out of every budget's reach.
+    smallest = max(float(frame.variance.min()), VARIANCE_FLOOR * frame.half_width**2)
+    unit = PILOT_MARGIN * smallest if criterion.relative else 1.0
     alpha = delta / (N_MEANS * scores.n_targets)
     width = error_width(scores, frame.clip)
     return plan_paper(criterion.epsilon * unit, alpha, frame.half_width, width, criterion.p)
@@ -199,7 +199,7 @@ def judge_paper(
     n_targets = error.size
     share = criterion.delta if delta is None else delta
     alpha = share / (N_MEANS * n_targets)
-    variance = np.maximum(sums.variance(), VARIANCE_FLOOR)
+    variance = np.maximum(sums.variance(), VARIANCE_FLOOR * half_width**2)
     unit = variance if criterion.relative else np.ones_like(variance)
     residual_error = residual_radius(sums.design, half_width, alpha) + corruption
     fresh_error = hoeffding_radius(n_fresh, error_width**2 / 2.0, alpha)

@@ -7,10 +7,17 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from pyattr.verification.bounds import Levels, MeanSquares, chi2_interval
-from pyattr.verification.clusters import ClusterDesign, highest_rho
+from pyattr.verification.bounds import Levels, MeanSquares, chi2_interval, moment_factor
+from pyattr.verification.clusters import LEAST_CLUSTERS, ClusterDesign, highest_rho
+from pyattr.verification.judge import Criterion
 
-__all__ = ["HONEST_MISS", "HONEST_SHARE", "HONEST_SHARE_WORST", "choose_clusters"]
+__all__ = [
+    "HONEST_MISS",
+    "HONEST_SHARE",
+    "HONEST_SHARE_WORST",
+    "choose_clusters",
+    "smallest_design",
+]
 
 # Share of ε that an honest residual is planned to fill: its own gap and what is odd and not linear.
 # The worst of several targets fills more of it, and so does a prover whose models depend on seeds.
@@ -21,12 +28,25 @@ HONEST_MISS = 0.05
 _LEAVES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
+def smallest_design(p: float) -> int:
+    """Trainings of the smallest cluster design."""
+    return 2 * LEAST_CLUSTERS * (1 if highest_rho(p) == 1.0 else 2)
+
+
 def _planned_upper(
-    n_clusters: int, n_leaves: int, effect: float, noise: float, alpha: float, miss: float
+    criterion: Criterion,
+    n_clusters: int,
+    n_leaves: int,
+    effect: float,
+    noise: float,
+    alpha: float,
+    miss: float,
 ) -> float:
     """Upper limit that an honest prover stays under with probability 1 - miss."""
     nu = n_clusters
     between = (n_leaves * effect + noise) * stats.chi2.ppf(1.0 - miss, nu) / nu
+    if criterion.bound == "moment":
+        return float(between) * moment_factor(nu, criterion.kappa, alpha)
     squares = MeanSquares(np.array([between]), np.array([noise]), n_clusters, n_leaves)
     return float(chi2_interval(squares, Levels(alpha, alpha)).upper[0])
 
@@ -36,9 +56,8 @@ def choose_clusters(
     epsilon: float,
     alpha: float,
     n_targets: int,
-    p: float,
+    criterion: Criterion,
     budget: int | None,
-    one_leaf: bool = False,
 ) -> ClusterDesign:
     """Choose the cheapest cluster design that accepts an honest prover.
 
@@ -53,30 +72,29 @@ def choose_clusters(
         Level of the upper limit of one target.
     n_targets : int
         Targets that all have to be accepted.
-    p : float
-        Probability that an example is in a mask.
+    criterion : Criterion
+        For p, the bound and kappa.
     budget : int or None
         Most trainings; the design with the lowest expected limit within it if none suffices.
-    one_leaf : bool
-        Only designs of one leaf, which the moment bound needs.
 
     Returns
     -------
     ClusterDesign
     """
+    p = criterion.p
     rho = highest_rho(p)
     miss = HONEST_MISS / n_targets
-    leaves = (1,) if one_leaf else ((1, *_LEAVES) if rho == 1.0 else _LEAVES)
+    leaves = list(_LEAVES) if rho < 1.0 else [1] if criterion.bound == "moment" else [1, *_LEAVES]
     best: tuple[float, int, ClusterDesign] | None = None
     for n_leaves in leaves:
         easy = n_leaves == 1 and n_targets == 1
         effect = (HONEST_SHARE if easy else HONEST_SHARE_WORST) * epsilon * rho
 
         def limit(n_clusters: int, n_leaves: int = n_leaves, effect: float = effect) -> float:
-            return _planned_upper(n_clusters, n_leaves, effect, noise, alpha, miss) / rho
+            return _planned_upper(criterion, n_clusters, n_leaves, effect, noise, alpha, miss) / rho
 
         most = 2**16 if budget is None else budget // (2 * n_leaves)
-        if most < 2:
+        if most < LEAST_CLUSTERS:
             continue
         n_clusters = _smallest(limit, epsilon, most)
         design = ClusterDesign(n_clusters, n_leaves, p, rho)
@@ -85,15 +103,15 @@ def choose_clusters(
         if best is None or key[:2] < best[:2]:
             best = key
     if best is None:
-        return ClusterDesign(2, leaves[0], p, rho)
+        return ClusterDesign(LEAST_CLUSTERS, leaves[0], p, rho)
     return best[2]
 
 
 def _smallest(limit: Callable[[int], float], epsilon: float, most: int) -> int:
-    """Smallest n in [2, most] whose limit is at most epsilon; `most` if there is none."""
+    """Smallest number of clusters up to `most` whose limit is at most epsilon; `most` if there is none."""
     if limit(most) > epsilon:
         return most
-    low, high = 2, most
+    low, high = LEAST_CLUSTERS, most
     while low < high:
         middle = (low + high) // 2
         if limit(middle) <= epsilon:

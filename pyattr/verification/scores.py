@@ -16,6 +16,8 @@ __all__ = ["HasScores", "LinearScores"]
 
 Array = npt.NDArray[np.float64]
 
+LARGEST = 1e30  # squares of predictions stay finite in float64, their sums in float32
+
 
 class HasScores(Protocol):
     """Anything with scores and an intercept, such as `pyattr.Attribution`."""
@@ -51,6 +53,9 @@ class LinearScores:
         ValueError
             If shapes disagree or a value is not finite.
         """
+        if not (hasattr(attribution, "scores") and hasattr(attribution, "intercept")):
+            got = type(attribution).__name__
+            raise bad_value("attribution", "scores and intercept, as pyattr.Attribution has", got)
         scores = np.ascontiguousarray(attribution.scores, dtype=np.float32)
         intercept = np.ascontiguousarray(attribution.intercept, dtype=np.float32)
         if scores.ndim != 2 or scores.size == 0:
@@ -59,6 +64,11 @@ class LinearScores:
             raise bad_value("attribution.intercept", f"shape {scores.shape[1:]}", intercept.shape)
         if not (np.isfinite(scores).all() and np.isfinite(intercept).all()):
             raise bad_value("attribution", "finite scores and intercept", "NaN or infinity")
+        size = float(np.abs(scores).sum(axis=0, dtype=np.float64).max())
+        if size > LARGEST:
+            raise bad_value(
+                "attribution.scores", f"absolute values that sum to at most {LARGEST:g}", size
+            )
         return cls(scores, intercept)
 
     @property
@@ -71,14 +81,18 @@ class LinearScores:
         """Number of outputs per model."""
         return int(self.scores.shape[1])
 
+    def linear(self, masks: Masks) -> Array:
+        """``Σ_i scores_i x_i`` on every mask, without the intercept, (n_masks, n_targets) float64."""
+        return packed_matmul(masks.packed, self.scores).astype(np.float64)
+
     def predict(self, masks: Masks) -> Array:
         """Predictions on every mask, (n_masks, n_targets) float64."""
-        return packed_matmul(masks.packed, self.scores).astype(np.float64) + self.intercept
+        return self.linear(masks) + self.intercept
 
-    def mean(self, p: float) -> Array:
-        """E g over masks drawn with probability p, (n_targets,) float64."""
+    def linear_mean(self, p: float) -> Array:
+        """Mean of `linear` over masks drawn with probability p, (n_targets,) float64."""
         total: Array = self.scores.sum(axis=0, dtype=np.float64)
-        return self.intercept + p * total
+        return p * total
 
     def variance(self, p: float) -> Array:
         """Var g over masks drawn with probability p, (n_targets,) float64."""

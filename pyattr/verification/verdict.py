@@ -86,6 +86,16 @@ class Verdict:
         """Number of targets decided."""
         return len(self.outcomes)
 
+    def pay_error(self, n_members: int, p: float = 0.5) -> Array:
+        """How far the summed scores of a group may be from those of the best linear attribution.
+
+        ``√(n_members · gap_upper / (p (1-p)))`` in output units, (n_targets,) float64: Cauchy-Schwarz on
+        ``Σ_i p(1-p)(a_i - a*_i)² ≤ gap``. Only for verdicts of the gap method.
+        """
+        unit = np.asarray(self.details["variance"]) if self.relative else 1.0
+        error: Array = np.sqrt(n_members * self.gap_upper * unit / (p * (1.0 - p)))
+        return error
+
     @classmethod
     def failed(
         cls, method: str, epsilon: float, delta: float, reason: str, n_targets: int, **more: Any

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from pyattr.errors import bad_value, check_count
+from pyattr.errors import bad_value, check_count, check_positive
 from pyattr.masks import sample_masks, sample_seeds
-from pyattr.verification.clusters import ClusterDesign, highest_rho
+from pyattr.verification.clusters import ClusterDesign
 from pyattr.verification.evaluate import Evaluator, Progress, Retrain
 from pyattr.verification.judge import Criterion, judge_gap
 from pyattr.verification.naive import NAIVE_SUBSETS, NAIVE_THRESHOLD, judge_naive
 from pyattr.verification.paper import verify_paper
 from pyattr.verification.pilot import PILOT_TRAININGS, run_pilot
-from pyattr.verification.plan import choose_clusters
+from pyattr.verification.plan import choose_clusters, smallest_design
 from pyattr.verification.scores import HasScores, LinearScores
 from pyattr.verification.verdict import Verdict
 
@@ -33,7 +34,7 @@ def verify(
     delta: float = 0.05,
     p: float = 0.5,
     method: Literal["gap", "paper", "naive"] = "gap",
-    seed: int = 0,
+    seed: int | None = None,
     budget: int | None = None,
     bound: str = "chi2",
     design: ClusterDesign | None = None,
@@ -56,15 +57,16 @@ def verify(
     epsilon : float
         Largest gap ``MSE(a) - min_w MSE(w)`` to accept; a share of Var f unless `relative` is false.
     delta : float
-        Probability of accepting if any target's gap is larger.
+        Probability of accepting if any target's gap is larger, given what the bound rests on.
     p : float
         Probability that an example is in a mask.
     method : {"gap", "paper", "naive"}
         "gap" estimates the gap directly. "paper" is the non-interactive protocol of Karchmer et al.
         2025, which needs many more trainings. "naive" compares the error with `threshold`, and is
         fooled by scaled scores.
-    seed : int
-        In [0, 2^64). Fixes all masks and training seeds; the prover must not know it.
+    seed : int, optional
+        In [0, 2^64). Fixes all masks and training seeds, so the prover must not know it: by default it
+        is drawn from the operating system's generator. ``verdict.details["seed"]`` has it.
     budget : int, optional
         Most trainings. By default as many as accept an honest prover with probability 0.95 (gap),
         48 (naive) or 96 (paper, whose plan is in ``verdict.details["n_planned"]``).
@@ -78,7 +80,8 @@ def verify(
         Share of Var f that f may have at odd degrees above 1; guards honest provers from being
         aborted, and plays no part in acceptance.
     intercept : {"refit", "check"}
-        The intercept is a nuisance to be refitted, or certified as well.
+        The intercept is a nuisance to be refitted, or certified as well; the default budget is planned
+        for the former.
     clip : float, optional
         b: outputs are clipped to [-b, b], by definition of f. The paper's method needs one and takes
         1.25 times the largest output of its pilot if none is given.
@@ -121,18 +124,24 @@ def verify(
     _check_players(retrain, scores)
     if budget is not None:
         check_count("budget", budget, 1)
+    if design is not None and method != "gap":
+        raise bad_value("design", f"none for method {method!r}", "a ClusterDesign")
+    check_positive("threshold", threshold)
+    seed = secrets.randbits(64) if seed is None else seed
     evaluate = Evaluator(retrain, scores.n_targets, clip, progress)
     if method == "gap":
         return _verify_gap(evaluate, scores, criterion, seed, budget, design)
     if method == "paper":
-        return _count(verify_paper(evaluate, scores, criterion, seed, budget), evaluate)
+        verdict = verify_paper(evaluate, scores, criterion, seed, budget)
+        return _count(verdict, evaluate, seed)
     if method == "naive":
         n_fresh = check_count("budget", NAIVE_SUBSETS if budget is None else budget, 2)
         mask_seed, run_seed = (int(s) for s in sample_seeds(2, seed))
         masks = sample_masks(n_fresh, scores.n_train, p, mask_seed)
         evaluate.n_planned = n_fresh
         outputs = evaluate(masks, sample_seeds(n_fresh, run_seed))
-        return _count(judge_naive(criterion, masks, outputs, scores, threshold), evaluate)
+        verdict = judge_naive(criterion, masks, outputs, scores, threshold)
+        return _count(verdict, evaluate, seed)
     raise bad_value("method", "'gap', 'paper' or 'naive'", repr(method))
 
 
@@ -144,10 +153,10 @@ def _check_players(retrain: object, scores: LinearScores) -> None:
             raise bad_value("attribution", f"{name} = {theirs}, as retrain has", own)
 
 
-def _count(verdict: Verdict, evaluate: Evaluator, **details: Any) -> Verdict:
+def _count(verdict: Verdict, evaluate: Evaluator, seed: int, **details: Any) -> Verdict:
     """Add what was trained to a verdict."""
     clipped = evaluate.n_clipped / max(1, evaluate.n_trained * evaluate.n_targets)
-    more = {**verdict.details, "clipped_share": clipped, **details}
+    more = {**verdict.details, "clipped_share": clipped, "seed": seed, **details}
     return replace(verdict, n_retrained=evaluate.n_trained, details=more)
 
 
@@ -173,7 +182,8 @@ def _verify_gap(
     evaluate.n_planned = needed
     masks, seeds = design.draw(main_seed, scores.n_train)
     outputs = evaluate(masks, seeds)
-    return _count(judge_gap(criterion, design, masks, outputs, scores), evaluate, **details)
+    verdict = judge_gap(criterion, design, masks, outputs, scores)
+    return _count(verdict, evaluate, seed, **details)
 
 
 def _choose(
@@ -184,9 +194,11 @@ def _choose(
     budget: int | None,
 ) -> ClusterDesign:
     """Choose clusters and leaves from a pilot."""
-    smallest = PILOT_TRAININGS + (4 if highest_rho(criterion.p) == 1.0 else 8)
+    smallest = PILOT_TRAININGS + smallest_design(criterion.p)
     if budget is not None and budget < smallest:
-        raise bad_value("budget", f"at least {smallest} trainings (pilot and two clusters)", budget)
+        raise bad_value(
+            "budget", f"at least {smallest} trainings (pilot and smallest design)", budget
+        )
     spare = None if budget is None else budget // 4
     pilot = run_pilot(evaluate, scores.n_train, criterion.p, seed, spare)
     noise = pilot.noise(criterion.p, scores)
@@ -197,5 +209,4 @@ def _choose(
     rest = None if budget is None else budget - evaluate.n_trained
     n = scores.n_targets
     alpha = criterion.delta / (n if criterion.simultaneous else 1)
-    one_leaf = criterion.bound == "moment"
-    return choose_clusters(noise, epsilon, alpha, n, criterion.p, rest, one_leaf)
+    return choose_clusters(noise, epsilon, alpha, n, criterion, rest)

@@ -63,7 +63,7 @@ def test_t_limits_match_scipy():
 def test_moment_factor_is_the_published_figure_and_infinite_when_too_few():
     assert moment_factor(100, 3.0, 0.05) == pytest.approx(1.73, abs=0.01)
     assert moment_factor(17, 3.0, 0.05) == math.inf
-    few = moment_interval(MeanSquares(np.array([0.0, 1.0]), np.zeros(2), 10, 1), LEVELS)
+    few = moment_interval(MeanSquares(np.array([0.0, 1.0]), np.zeros(2), 10, 1), LEVELS, 3.0)
     assert np.isinf(few.upper).all()
 
 
@@ -75,7 +75,9 @@ def test_the_moment_bound_holds_for_sparse_linear_functions_where_chi2_does_not_
         c = np.asarray(weights) / np.linalg.norm(weights)
         signs = rng.choice([-1.0, 1.0], (5_000, 100, c.size))
         between = np.mean((signs @ c) ** 2, axis=1)
-        interval = moment_interval(MeanSquares(between, np.zeros_like(between), 100, 1), LEVELS)
+        interval = moment_interval(
+            MeanSquares(between, np.zeros_like(between), 100, 1), LEVELS, 3.0
+        )
         assert np.mean(interval.upper >= 1.0) >= 0.94
 
 

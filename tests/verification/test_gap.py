@@ -21,9 +21,7 @@ LEVELS = Levels(0.05, 0.05)
 def terms_of(design, function, attribution, seed):
     scores = LinearScores.of(attribution)
     masks, seeds = design.draw(seed, function.n_train)
-    return ClusterTerms.of(
-        design, function(masks, seeds), scores.predict(masks), scores.mean(design.p)
-    )
+    return ClusterTerms.of(design, function(masks, seeds), scores, scores.linear(masks))
 
 
 def estimate_of(design, function, attribution, seed, levels=LEVELS, bound="chi2"):
@@ -184,12 +182,13 @@ def test_worst_case_covers_every_corruption():
         function = smooth_function(20, noise=0.2)
         scores = LinearScores.of(with_gap(function, 0.1))
         masks, seeds = design.draw(1, 20)
-        predicted, mean = scores.predict(masks), scores.mean(0.5)
+        linear = scores.linear(masks)
+        predicted = linear + scores.intercept
         clip = 4.0
         true = np.clip(function(masks, seeds), -clip, clip)
         odd = design.by_leaf(true - predicted)
         largest = np.argsort(-np.abs(odd[:, :, 0] - odd[:, :, 1]).ravel())
-        honest = ClusterTerms.of(design, true, predicted, mean)
+        honest = ClusterTerms.of(design, true, scores, linear)
         for w in (1, 2, 3):
             for k in range(30):
                 rows = rng.choice(len(true), w, replace=False)
@@ -201,12 +200,51 @@ def test_worst_case_covers_every_corruption():
                     ]
                     sent = true.copy()
                     sent[rows] = predicted[rows]
-                received = ClusterTerms.of(design, sent, predicted, mean)
-                worst = received.worst_case(predicted, clip, w)
+                received = ClusterTerms.of(design, sent, scores, linear)
+                worst = received.worst_case(linear, clip, w)
                 assert worst.squares.estimate[0] >= honest.squares.estimate[0] - 1e-9
                 assert worst.output_square.mean() <= honest.output_square.mean() + 1e-9
+                known = scores.variance(0.5)
+                limits = [estimate_gap(terms, known, LEVELS) for terms in (worst, honest)]
+                assert limits[0].variance.lower[0] <= limits[1].variance.lower[0] + 1e-9
+                assert limits[0].relative.upper[0] >= limits[1].relative.upper[0] - 1e-9
                 if k == 0 and w > 1:  # and it was needed: what was received hides some of the gap
                     assert received.squares.estimate[0] < honest.squares.estimate[0]
+
+
+@pytest.mark.parametrize(
+    "design", [ClusterDesign(30, 1), ClusterDesign(20, 3, p=0.3, rho=0.15)], ids=str
+)
+def test_drift_that_suits_a_liar_is_covered(design):
+    """Every output moved within ±τ towards a smaller (larger) gap: the limits still hold what the true
+    outputs say. 50 draws; deterministic inequalities, no false alarm."""
+    function = smooth_function(30, noise=0.3, p=design.p)
+    scores, tolerance = LinearScores.of(with_gap(function, 0.1)), 0.05
+    known = scores.variance(design.p)
+    for seed in range(50):
+        masks, seeds = design.draw(seed, 30)
+        linear, true = scores.linear(masks), function(masks, seeds).astype(float)
+        residual = design.by_leaf(true - linear)
+        centre = ((residual[:, :, 0] - residual[:, :, 1]) / 2).mean(axis=1)
+        sign = np.sign(centre)[:, None, None, :] * np.array([1.0, -1.0])[None, None, :, None]
+        for towards in (-1.0, 1.0):
+            moved = true + (towards * tolerance * np.broadcast_to(sign, residual.shape)).reshape(
+                true.shape
+            )
+            sent = ClusterTerms.of(design, moved, scores, linear)
+            honest = ClusterTerms.of(design, true, scores, linear)
+            bound = sent.drifted(-towards * tolerance)
+            assert (
+                towards * bound.squares.estimate[0] <= towards * honest.squares.estimate[0] + 1e-9
+            )
+            assert (
+                towards * bound.output_square.mean() >= towards * honest.output_square.mean() - 1e-9
+            )
+            limits = [estimate_gap(terms, known, LEVELS).weight for terms in (bound, honest)]
+            if towards < 0:
+                assert limits[0].upper[0] >= limits[1].upper[0] - 1e-9
+            else:
+                assert limits[0].lower[0] <= limits[1].lower[0] + 1e-9
 
 
 def test_draw_depends_on_the_seed_alone():
@@ -223,7 +261,7 @@ def test_draw_depends_on_the_seed_alone():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_clusters": 1}, "n_clusters: expected a whole number of at least 2, got 1"),
+        ({"n_clusters": 3}, "n_clusters: expected a whole number of at least 4, got 3"),
         ({"n_clusters": 4, "n_leaves": 0}, "n_leaves"),
         ({"n_clusters": 4, "p": 1.0}, "p: expected"),
         ({"n_clusters": 4, "p": 0.6}, r"rho: expected a correlation in \(0, 0.444"),

@@ -8,7 +8,8 @@ from cube import CubeFunction, smooth_function, with_gap
 
 import pyattr
 from pyattr import Attribution, ClusterDesign, Outcome, Verdict, verify
-from pyattr.verification.cheats import HalvedScores
+from pyattr.verification.cheats import FitsAfterChallenge, HalvedScores
+from pyattr.verification.judge import Criterion
 from pyattr.verification.plan import choose_clusters
 
 
@@ -33,14 +34,15 @@ def share(verdicts, outcome):
 def test_the_honest_are_accepted_and_the_lies_are_not(function, most):
     """100 sessions each. An honest prover with a third of ε is planned to pass 95%; at most 0.1% of
     right plans would accept fewer than 87. A gap of 1.5 ε is accepted with probability at most δ = 5%:
-    more than 13 of 100 has probability 4e-4. Halved scores are never accepted."""
+    more than 13 of 100 has probability 4e-4, more than 34 of 400 has 1e-3. Halved scores never are."""
     session = {"p": function.p, "budget": most}
     honest = outcomes(function, with_gap(function, 0.01), 100, **session)
     assert share(honest, Outcome.ACCEPT) >= 0.87
     assert share(honest, Outcome.ABORT) == 0.0
     assert max(v.n_retrained for v in honest) <= most
-    near = outcomes(function, with_gap(function, 0.075), 100, **session)
-    assert share(near, Outcome.ACCEPT) <= 0.13
+    n_near = 400 if most <= 160 else 100
+    near = outcomes(function, with_gap(function, 0.075), n_near, **session)
+    assert share(near, Outcome.ACCEPT) <= (0.085 if n_near == 400 else 0.13)
     halved = outcomes(function, HalvedScores()(function.best), 40, **session)
     assert share(halved, Outcome.ACCEPT) == 0.0
     assert share(halved, Outcome.ABORT) >= 0.9
@@ -151,13 +153,15 @@ def test_the_same_seed_gives_the_same_verdict():
 
 
 def test_more_leaves_are_chosen_as_seeds_matter_more():
-    designs = [choose_clusters(noise, 0.05, 0.05, 1, 0.5, None) for noise in (0.0, 0.05, 0.15, 0.4)]
+    designs = [
+        choose_clusters(noise, 0.05, 0.05, 1, Criterion(), None) for noise in (0.0, 0.05, 0.15, 0.4)
+    ]
     leaves = [d.n_leaves for d in designs]
     sizes = [d.n_evaluations for d in designs]
     assert leaves == sorted(leaves)
     assert sizes == sorted(sizes)
     assert leaves[0] == 1 < leaves[-1]
-    assert choose_clusters(0.4, 0.05, 0.05, 1, 0.5, 300).n_evaluations <= 300
+    assert choose_clusters(0.4, 0.05, 0.05, 1, Criterion(), 300).n_evaluations <= 300
 
 
 BEST = smooth_function(30).best
@@ -175,7 +179,7 @@ BEST = smooth_function(30).best
         ({"budget": 0}, "budget"),
         (
             {"budget": 10},
-            r"budget: expected at least 12 trainings \(pilot and two clusters\), got 10",
+            r"budget: expected at least 16 trainings \(pilot and smallest design\), got 10",
         ),
         (
             {"budget": 39, "design": ClusterDesign(20)},
@@ -188,6 +192,16 @@ BEST = smooth_function(30).best
         ({"intercept": "ignore"}, "intercept"),
         ({"clip": 0.0}, "clip"),
         ({"seed": -1}, "seed"),
+        ({"epsilon": "much"}, "epsilon: expected a finite number above 0, got much"),
+        ({"epsilon": None}, "epsilon"),
+        ({"p": "half"}, "p: expected a probability"),
+        ({"budget": float("inf")}, "budget"),
+        ({"bound": "moment", "p": 0.3}, "bound: expected 'chi2' or 't' for p = 0.3"),
+        ({"threshold": -1.0}, "threshold"),
+        (
+            {"method": "paper", "design": ClusterDesign(20)},
+            "design: expected none for method 'paper'",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(options, message):
@@ -201,9 +215,10 @@ def test_wrong_arguments_are_named(options, message):
         (lambda out: out[:-1], r"outputs: expected shape \(8, 1\), got shape \(7, 1\)"),
         (lambda out: out[:, [0, 0]], r"outputs: expected shape \(8, 1\), got shape \(8, 2\)"),
         (lambda out: out.astype(int), "outputs: expected a floating dtype, got int64"),
+        (lambda out: out.astype(float) + 1e60, "finite float32 values, got inf in row 0, target 0"),
         (
             lambda out: np.where(np.arange(8)[:, None] == 2, np.nan, out),
-            "finite values, got nan in row 2, target 0",
+            "finite float32 values, got nan in row 2, target 0",
         ),
     ],
 )
@@ -226,6 +241,80 @@ def test_attributions_are_checked_against_the_retrain_function():
 
     with pytest.raises(ValueError, match="attribution: expected finite scores"):
         verify(function, Raw())
+    with pytest.raises(ValueError, match="attribution: expected scores and intercept"):
+        verify(function, np.zeros((40, 1)))
+    with pytest.raises(ValueError, match=r"attribution\.scores: expected absolute values"):
+        verify(function, Attribution(scores=np.full((40, 1), 3e38)))
+
+
+def test_an_intercept_that_erases_the_outputs_gains_nothing():
+    """float64 loses f beside 1e17; the estimate must not form that difference."""
+    function = smooth_function(40)
+    halved = HalvedScores()(function.best)
+    for intercept in (1e15, 1e17, 1e25):
+        published = Attribution(scores=halved.scores, intercept=np.array([intercept]))
+        assert verify(function, published, seed=1).outcome is Outcome.ABORT
+        assert not verify(function, published, seed=1, intercept="check", budget=200)
+
+
+def test_the_default_challenge_cannot_be_rehearsed():
+    """A prover that fits the challenge of its own `verify` call does not pass another's."""
+    function, asked = smooth_function(80), []
+
+    def spy(masks, seeds):
+        asked.append((masks, seeds))
+        return function(masks, seeds)
+
+    first = verify(spy, function.best)
+    rehearsed = pyattr.Masks.concatenate([masks for masks, _ in asked])
+    outputs = np.concatenate([function(*row) for row in asked])
+    fitted = FitsAfterChallenge().refit(rehearsed, outputs)
+    assert verify(function, fitted, seed=first.details["seed"]).outcome is Outcome.ACCEPT
+    assert verify(function, fitted).outcome is not Outcome.ACCEPT
+
+
+def rare_event(masks, seeds):
+    """Linear in 80 examples, plus an output that needs the first five together."""
+    bits = masks.unpack()
+    return (bits @ np.linspace(-0.3, 0.3, 80) + 3.2 * bits[:, :5].all(axis=1))[:, None].astype(
+        np.float32
+    )
+
+
+def test_the_known_limit_of_the_default_bound():
+    """Near-normality is an assumption: the linear part of a rare event can be left out of the scores and
+    go unseen in a small sample (gap 0.055). A larger design sees it (40 sessions)."""
+    linear = np.linspace(-0.3, 0.3, 80)[:, None]
+    published = Attribution(scores=linear)
+    small = outcomes(rare_event, published, 100)
+    assert share(small, Outcome.ACCEPT) > 0.05
+    assert all("if odd residuals are near normal" in v.reason for v in small if v)
+    large = outcomes(rare_event, published, 40, design=ClusterDesign(400))
+    assert share(large, Outcome.ACCEPT) == 0.0
+
+
+def test_the_moment_bound_is_planned_for_and_refuses_heavy_tails():
+    function = smooth_function(150)
+    verdicts = outcomes(function, with_gap(function, 0.01), 40, bound="moment")
+    assert share(verdicts, Outcome.ACCEPT) >= 0.85
+    assert (
+        share(outcomes(function, with_gap(function, 0.075), 40, bound="moment"), Outcome.ACCEPT)
+        <= 0.13
+    )
+    spiky = Attribution(scores=np.linspace(-0.3, 0.3, 80)[:, None])
+    verdict = verify(rare_event, spiky, bound="moment", design=ClusterDesign(300), seed=0)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "kappa" in verdict.reason
+
+
+def test_small_units_and_pay():
+    function = smooth_function(60)
+    tiny = Attribution(scores=function.best.scores * 1e-8, intercept=function.best.intercept * 1e-8)
+    assert verify(lambda masks, seeds: function(masks, seeds) * np.float32(1e-8), tiny)
+    verdict = verify(function, with_gap(function, 0.01), seed=2)
+    error = np.abs((with_gap(function, 0.01).scores - function.best.scores)[:20].sum())
+    assert error <= verdict.pay_error(20)[0] < 20
+    assert verdict.details["epsilon_share_of_linear"][0] == pytest.approx(0.05, rel=0.3)
 
 
 def test_one_dimensional_outputs_do_for_one_target():
