@@ -8,8 +8,7 @@ Hampel, "The influence curve and its role in robust estimation", JASA 1974; Cook
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,13 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 from pyattr.attribution.checks import check_outputs
 from pyattr.attribution.result import Attribution
 from pyattr.errors import bad_value, check_count
+from pyattr.interface import Retrain
 from pyattr.masks import Masks
 
 __all__ = ["leave_one_out"]
 
 _ROWS_AT_ONCE = 1024
 
-Retrain: TypeAlias = Callable[[Masks, NDArray[np.uint64]], ArrayLike]
 Float64 = NDArray[np.float64]
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pyattr.errors import Rejected, bad_value, check_count, check_probability
+from pyattr.interface import Retrain
 from pyattr.masks import sample_seeds
 from pyattr.protocol.challenges import Design, chosen_rows
 from pyattr.protocol.equivalence import SpotCheck, retrain_and_compare
-from pyattr.verification.evaluate import Evaluator, Retrain
+from pyattr.verification.evaluate import Evaluator
 from pyattr.verification.judge import Criterion
 from pyattr.verification.scores import LinearScores
 from pyattr.verification.spot_check import n_checks

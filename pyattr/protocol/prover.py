@@ -21,6 +21,7 @@ from pyattr.errors import (
     check_positive,
     check_probability,
 )
+from pyattr.interface import Retrain
 from pyattr.protocol.arrays import as_clip, attribution_tensors, to_tensor
 from pyattr.protocol.challenges import design_of, row_blocks
 from pyattr.protocol.encoding import decode_header, decode_tensors, encode, frame_size
@@ -28,7 +29,7 @@ from pyattr.protocol.equivalence import canonical
 from pyattr.protocol.hashing import SALT_BYTES, commit
 from pyattr.protocol.messages import DECODER, Challenge, Commitment, Decision, Response
 from pyattr.protocol.session import Role, Session, State
-from pyattr.verification.evaluate import Evaluator, Progress, Retrain
+from pyattr.verification.evaluate import Evaluator, Progress
 from pyattr.verification.scores import HasScores, LinearScores
 from pyattr.verification.verdict import Outcome
 

@@ -23,6 +23,7 @@ import secrets
 from typing import Final, Literal
 
 from pyattr.errors import ProtocolError, Rejected, bad_value, check_count, check_positive
+from pyattr.interface import Retrain
 from pyattr.protocol.arrays import as_clip
 from pyattr.protocol.challenges import parameters_of
 from pyattr.protocol.encoding import (
@@ -48,7 +49,7 @@ from pyattr.protocol.paper_session import PaperMethod
 from pyattr.protocol.response import check_opening, read_outputs, read_scores
 from pyattr.protocol.session import Role, Session, State
 from pyattr.verification.clusters import ClusterDesign
-from pyattr.verification.evaluate import Evaluator, Progress, Retrain
+from pyattr.verification.evaluate import Evaluator, Progress
 from pyattr.verification.judge import Criterion
 from pyattr.verification.spot_check import draw_checks as draw_secretly
 from pyattr.verification.verdict import Outcome, Verdict

@@ -8,38 +8,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyattr.errors import bad_value, check_count
+from pyattr.interface import Retrain
 from pyattr.masks import Masks
 
 __all__ = ["PlainRetrain", "Retrain", "check_groups", "check_runs", "retrain_with"]
 
 Train = Callable[[NDArray[np.int64], int], ArrayLike]
-
-
-class Retrain(Protocol):
-    """What every part of pyattr that needs trained models asks for: f(x, s) of many (x, s)."""
-
-    def __call__(self, masks: Masks, seeds: NDArray[np.uint64], /) -> NDArray[np.float32]:
-        """Train one model a row and return its outputs.
-
-        Parameters
-        ----------
-        masks : Masks
-            (n, n_train): which examples (or groups of examples) each model is trained on.
-        seeds : (n,) uint64
-            Everything random in run j comes from ``seeds[j]``.
-
-        Returns
-        -------
-        (n, n_targets) float32
-            Row j depends on mask j and seed j alone.
-        """
-        ...
 
 
 def check_groups(groups: ArrayLike, n_examples: int | None = None) -> NDArray[np.int64]:

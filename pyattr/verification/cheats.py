@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pyattr.errors import bad_value, check_positive, check_probability
+from pyattr.interface import Retrain
 from pyattr.masks import Masks
-from pyattr.verification.evaluate import Retrain
 from pyattr.verification.scores import HasScores, LinearScores
 
 __all__ = [

@@ -4,38 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pyattr.errors import bad_value, check_positive
+from pyattr.interface import Retrain
 from pyattr.masks import Masks
 
-__all__ = ["Evaluator", "Progress", "Retrain", "check_outputs"]
+__all__ = ["Evaluator", "Progress", "check_outputs"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of trainings done and the number planned."""
 
 _BLOCK_BYTES = 1 << 26
-
-
-class Retrain(Protocol):
-    """``retrain(masks, seeds) -> outputs``: one training run per row.
-
-    Parameters
-    ----------
-    masks : Masks
-        n rows.
-    seeds : (n,) uint64
-
-    Returns
-    -------
-    (n, n_targets) float32
-    """
-
-    def __call__(self, masks: Masks, seeds: npt.NDArray[np.uint64], /) -> npt.NDArray[np.floating]:
-        """Train one model per row and return its outputs."""
 
 
 def check_outputs(

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pyattr.errors import bad_value, check_count, check_positive
+from pyattr.interface import Retrain
 from pyattr.masks import sample_masks, sample_seeds
 from pyattr.verification.clusters import ClusterDesign
-from pyattr.verification.evaluate import Evaluator, Progress, Retrain
+from pyattr.verification.evaluate import Evaluator, Progress
 from pyattr.verification.judge import Criterion, judge_gap
 from pyattr.verification.naive import NAIVE_SUBSETS, NAIVE_THRESHOLD, judge_naive
 from pyattr.verification.paper import verify_paper
