@@ -50,7 +50,9 @@ def prover_bank(retrain: Ensemble, n_models: int) -> tuple[Masks, np.ndarray, fl
     masks = pyattr.sample_masks(n_models, retrain.n_train, seed=1)
     start = time.perf_counter()
     parts = [
-        retrain(masks[a : a + BLOCK], pyattr.sample_seeds(len(masks[a : a + BLOCK]), 2, first_row=a))
+        retrain(
+            masks[a : a + BLOCK], pyattr.sample_seeds(len(masks[a : a + BLOCK]), 2, first_row=a)
+        )
         for a in range(0, n_models, BLOCK)
     ]
     return masks, np.concatenate(parts), n_models / (time.perf_counter() - start)
@@ -72,7 +74,9 @@ def run_sessions(model: str, n_train: int, n_targets: int, n_sessions: int) -> d
         accepted = pyattr.verify(cached, honest, **options)
         chosen = pyattr.ClusterDesign(accepted.details["n_clusters"], accepted.details["n_leaves"])
         verdicts["honest"].append(accepted)
-        verdicts["halved"].append(pyattr.verify(cached, attributions["halved"], design=chosen, **options))
+        verdicts["halved"].append(
+            pyattr.verify(cached, attributions["halved"], design=chosen, **options)
+        )
     summary: dict[str, Any] = {"prover_models": len(masks), "models_per_s": rate, "budget": budget}
     for name, results in verdicts.items():
         trained = [v.n_retrained for v in results]

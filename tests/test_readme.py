@@ -17,7 +17,8 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
 
 
-def test_the_example_accepts_the_honest_scores_and_aborts_the_halved():
+def test_the_example_accepts_the_honest_scores_and_aborts_the_halved(monkeypatch):
+    monkeypatch.setattr("secrets.randbits", lambda bits: 1)  # the same challenge in every run
     (code,) = blocks("python")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -31,13 +32,17 @@ def test_the_example_accepts_the_honest_scores_and_aborts_the_halved():
 def test_commands_are_one_line_each_and_ci_finds_the_test_command():
     commands = blocks("sh")
     assert len(commands) == 2
-    assert all(command.count("\n") == 1 and command.startswith("python3 -m venv") for command in commands)
+    assert all(
+        command.count("\n") == 1 and command.startswith("python3 -m venv") for command in commands
+    )
     assert sum("-m pytest" in command for command in commands) == 1
 
 
 def test_importing_pyattr_loads_nothing_heavy():
     code = "import sys, pyattr; print([m for m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
+    )
     loaded = set(done.stdout.replace("'", "").strip("[]\n").split(", "))
     assert "pyattr" in loaded
     assert not loaded & {"torch", "ffcv", "ray", "sklearn", "matplotlib", "click", "rich", "jinja2"}

@@ -161,7 +161,8 @@ def judge_gap(
     unit = variance if criterion.relative else np.ones_like(variance)
     slack = criterion.nonlinearity * design.rho**2 * variance / unit
     # Scores that explain no more than ε could be replaced by zeros: accepting them says nothing.
-    vacuous = (estimate.variance.lower <= floor) | (explained <= criterion.epsilon * unit)
+    largest_unit = estimate.variance.upper if criterion.relative else unit
+    vacuous = (estimate.variance.lower <= floor) | (explained <= criterion.epsilon * largest_unit)
     doubtful = (criterion.bound == "moment") & (terms.kurtosis + 3.0 > criterion.kappa)
     outcomes = decide(gap, criterion.epsilon, slack, vacuous | doubtful)
     return Verdict(

@@ -109,9 +109,9 @@ def verify(
     >>> import numpy as np, pyattr
     >>> truth = np.linspace(-1, 1, 50, dtype=np.float32)[:, None]
     >>> retrain = lambda masks, seeds: masks.unpack() @ truth
-    >>> pyattr.verify(retrain, pyattr.Attribution(scores=truth)).outcome
+    >>> pyattr.verify(retrain, pyattr.Attribution(scores=truth), seed=1).outcome
     <Outcome.ACCEPT: 'ACCEPT'>
-    >>> pyattr.verify(retrain, pyattr.Attribution(scores=truth / 2)).outcome
+    >>> pyattr.verify(retrain, pyattr.Attribution(scores=truth / 2), seed=1).outcome
     <Outcome.ABORT: 'ABORT'>
 
     References
