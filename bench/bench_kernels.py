@@ -1,9 +1,11 @@
 """CPU kernels against NumPy and torch.
 
-One thread of an AMD EPYC (family 26, AVX-512; busy machine), medians of 15 interleaved rounds,
-8,000 masks of 4,000 examples, 64 targets, 10^6 rows of 10 logits: masks @ W and its transpose 4-6
-times as fast as float32 matrix products of NumPy and torch; margins 8-14 times as fast as torch;
-masks 1.6 (p = 1/2) and 2.5-3 (p = 0.3) times, per-seed words 3.4 times as fast as NumPy.
+One thread of an AMD EPYC (family 26, AVX-512; a busy machine, so ±30%), medians of 5-7 interleaved
+rounds, 8,000 masks, 64 targets, 10^6 rows of 10 logits. Times as fast as float32 products of dense
+masks: Gram, 1,000 examples 25 (ssyrk) and 42 (sgemm), without VPOPCNTDQ 7 and 12; 4,000 examples 6
+and 12, without VPOPCNTDQ 5.6 and 11; masks @ W, its transpose and the exact fixed-point product
+4-7. Margins 11-16 times as fast as torch's logsumexp form, 6 times as its max form. Masks 60-90
+(p = 1/2) and 4 (p = 0.3) times as fast as ``packbits(random < p)``.
 
 Run: ``python bench/bench_kernels.py [--threads N] [--rounds N]``. Results are checked before
 they are timed. NumPy multiplies masks that are already unpacked to float32; unpacking is not timed.
@@ -29,11 +31,15 @@ def bench_sampling(rounds: int) -> dict[str, Any]:
     from pyattr import kernels
 
     def numpy_masks(p: float) -> Any:
-        generator = np.random.default_rng(0)
-        if p == 0.5:  # the fastest way NumPy has: random bytes are packed masks
-            return generator.integers(0, 256, (N_MASKS, N_TRAIN // 8), dtype=np.uint8)
-        bits = generator.random((N_MASKS, N_TRAIN), dtype=np.float32) < p
+        bits = np.random.default_rng(0).random((N_MASKS, N_TRAIN)) < p
         return np.packbits(bits, axis=1, bitorder="little")
+
+    def numpy_masks_float32(p: float) -> Any:
+        bits = np.random.default_rng(0).random((N_MASKS, N_TRAIN), dtype=np.float32) < p
+        return np.packbits(bits, axis=1, bitorder="little")
+
+    def numpy_bytes() -> Any:  # for p = 1/2 random bytes are packed masks
+        return np.random.default_rng(0).bytes(N_MASKS * N_TRAIN // 8)
 
     def numpy_words() -> Any:
         return [
@@ -45,13 +51,14 @@ def bench_sampling(rounds: int) -> dict[str, Any]:
     for p in (0.5, 0.3):
         drawn = pyattr.masks.sample_masks(N_MASKS, N_TRAIN, p).sizes().mean() / N_TRAIN
         assert abs(drawn - p) < 1e-3
-        results[f"sample_masks p={p}"] = harness.measure(
-            {
-                "pyattr": lambda p=p: pyattr.masks.sample_masks(N_MASKS, N_TRAIN, p),
-                "numpy": lambda p=p: numpy_masks(p),
-            },
-            rounds,
-        )
+        peers = {
+            "pyattr": lambda p=p: pyattr.masks.sample_masks(N_MASKS, N_TRAIN, p),
+            "numpy packbits(random < p)": lambda p=p: numpy_masks(p),
+            "numpy, float32": lambda p=p: numpy_masks_float32(p),
+        }
+        if p == 0.5:
+            peers["numpy bytes"] = numpy_bytes
+        results[f"sample_masks p={p}"] = harness.measure(peers, rounds)
     seeds = pyattr.masks.sample_seeds(N_SEEDS)
     results["random_words"] = harness.measure(
         {"pyattr": lambda: kernels.random_words(seeds, 3, 0, N_WORDS), "numpy": numpy_words}, rounds
@@ -64,7 +71,7 @@ def bench_products(rounds: int, n_threads: int) -> dict[str, Any]:
     import torch
 
     import pyattr.masks
-    from pyattr import kernels
+    from pyattr import exact_sums, kernels
 
     torch.set_num_threads(n_threads)
     masks = pyattr.masks.sample_masks(N_MASKS, N_TRAIN)
@@ -77,7 +84,22 @@ def bench_products(rounds: int, n_threads: int) -> dict[str, Any]:
     turned = kernels.packed_matmul_transposed(packed, residuals, N_TRAIN)
     np.testing.assert_allclose(product, dense @ weights, atol=1e-3)
     np.testing.assert_allclose(turned, dense.T @ residuals, atol=1e-3)
+    centre, step = np.zeros(N_TARGETS), np.full(N_TARGETS, 2.0**-17)
+
+    def fixed_point() -> Any:
+        steps = exact_sums.to_fixed_point(residuals, centre, step)
+        return exact_sums.exact_matmul_transposed(packed, steps, N_TRAIN)
+
+    np.testing.assert_allclose(fixed_point() * step, turned, atol=2e-3)
     results = {
+        "fixed-point masksᵀY": harness.measure(
+            {
+                "pyattr": fixed_point,
+                "numpy sgemm, dense masks": lambda: dense.T @ residuals,
+                "torch sgemm, dense masks": lambda: dense_t.T @ residuals_t,
+            },
+            rounds,
+        ),
         "packed_matmul": harness.measure(
             {
                 "pyattr": lambda: kernels.packed_matmul(packed, weights),
@@ -101,6 +123,43 @@ def bench_products(rounds: int, n_threads: int) -> dict[str, Any]:
     return results
 
 
+def bench_gram(rounds: int, n_threads: int, n_train: int) -> dict[str, Any]:
+    import numpy as np
+    import torch
+    from scipy.linalg.blas import ssyrk
+
+    import pyattr.masks
+    from pyattr import _cpu, exact_sums
+
+    torch.set_num_threads(n_threads)
+    masks = pyattr.masks.sample_masks(N_MASKS, n_train)
+    packed, dense = masks.packed, masks.unpack().astype(np.float32)
+    tensor, other = torch.from_numpy(dense), dense.copy()  # numpy takes x.T @ x to ssyrk
+    assert np.array_equal(exact_sums.gram(packed, n_train), dense.T @ dense)
+    peers = {"pyattr": lambda: exact_sums.gram(packed, n_train)}
+    fastest = _cpu.fastest_gram_kernel
+    if fastest():
+
+        def harley_seal() -> Any:
+            _cpu.fastest_gram_kernel = lambda: 0
+            try:
+                return exact_sums.gram(packed, n_train)
+            finally:
+                _cpu.fastest_gram_kernel = fastest
+
+        peers["pyattr without VPOPCNTDQ"] = harley_seal
+    peers |= {
+        "scipy ssyrk, dense masks": lambda: ssyrk(1.0, dense.T),
+        "numpy x.T @ x, dense masks": lambda: dense.T @ dense,
+        "numpy sgemm, dense masks": lambda: dense.T @ other,
+        "torch sgemm, dense masks": lambda: tensor.T @ tensor,
+    }
+    results = harness.measure(peers, rounds)
+    for peer in results.values():
+        peer["gmac_per_s"] = N_MASKS * n_train * n_train / peer["median_s"] / 1e9
+    return {f"gram n_train={n_train}": results}
+
+
 def bench_margins(rounds: int, n_threads: int) -> dict[str, Any]:
     import numpy as np
     import torch
@@ -118,15 +177,36 @@ def bench_margins(rounds: int, n_threads: int) -> dict[str, Any]:
         others = tensor.scatter(1, index, -torch.inf)
         return correct[:, 0] - torch.logsumexp(others, dim=1)
 
+    def torch_max_margins() -> torch.Tensor:
+        correct = tensor.gather(1, index)
+        return correct[:, 0] - tensor.scatter(1, index, -torch.inf).amax(dim=1)
+
     def torch_cross_entropy() -> torch.Tensor:
         return torch.nn.functional.cross_entropy(tensor, index[:, 0], reduction="none")
 
     np.testing.assert_allclose(kernels.margins(logits, labels), torch_margins(), atol=1e-5)
     loss = kernels.margins(logits, labels, "cross_entropy")
     np.testing.assert_allclose(loss, torch_cross_entropy(), atol=1e-5)
-    return {
+    half, bfloat = tensor.half(), tensor.bfloat16()
+    half_bits, bfloat_bits = half.numpy(), bfloat.view(torch.uint16).numpy()
+    results = {
         "margins logsumexp": harness.measure(
-            {"pyattr": lambda: kernels.margins(logits, labels), "torch": torch_margins}, rounds
+            {
+                "pyattr": lambda: kernels.margins(logits, labels),
+                "pyattr, float16": lambda: kernels.margins(half_bits, labels),
+                "pyattr, bfloat16": lambda: kernels.margins(bfloat_bits, labels),
+                "torch": torch_margins,
+                "reading the logits (torch sum)": lambda: tensor.sum(),
+            },
+            rounds,
+        ),
+        "margins max": harness.measure(
+            {
+                "pyattr": lambda: kernels.margins(logits, labels, "max"),
+                "torch": torch_max_margins,
+                "reading the logits (torch sum)": lambda: tensor.sum(),
+            },
+            rounds,
         ),
         "margins cross_entropy": harness.measure(
             {
@@ -136,6 +216,10 @@ def bench_margins(rounds: int, n_threads: int) -> dict[str, Any]:
             rounds,
         ),
     }
+    for peers in results.values():
+        for peer in peers.values():
+            peer["gb_per_s"] = logits.nbytes / peer["median_s"] / 1e9  # as if float32
+    return results
 
 
 def main() -> None:
@@ -149,6 +233,8 @@ def main() -> None:
     kernels.set_num_threads(arguments.threads)
     results = bench_sampling(arguments.rounds)
     results |= bench_products(arguments.rounds, arguments.threads)
+    for n_train in (1000, N_TRAIN):
+        results |= bench_gram(max(3, arguments.rounds // 3), arguments.threads, n_train)
     results |= bench_margins(arguments.rounds, arguments.threads)
     for name, peers in results.items():
         line = ", ".join(
@@ -160,7 +246,11 @@ def main() -> None:
         "n_masks": N_MASKS, "n_train": N_TRAIN, "n_targets": N_TARGETS, "n_rows": N_ROWS,
         "n_classes": N_CLASSES, "n_seeds": N_SEEDS, "n_words": N_WORDS,
     }  # fmt: skip
-    harness.write("kernels", {"sizes": sizes, "peers": results}, arguments.threads)
+    harness.write(
+        f"kernels_{arguments.threads}_threads",
+        {"sizes": sizes, "peers": results},
+        arguments.threads,
+    )
 
 
 if __name__ == "__main__":

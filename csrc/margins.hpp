@@ -1,6 +1,7 @@
 // Margins of a batch of logits: how right a model is about each target, in one number.
 //
-//   logits  (n_rows, n_classes) float32, row r belonging to target r % n_targets
+//   logits  (n_rows, n_classes) float32, float16 or bfloat16 (both converted exactly), row r
+//           belonging to target r % n_targets
 //   labels  (n_targets,) int64 in [0, n_classes), n_classes >= 2
 //   out     (n_rows,) float32
 //
@@ -11,12 +12,12 @@
 //   kCorrect        1 if z_y > M, else 0 (a tie is wrong)
 //
 // Accumulator and order.  kMarginLanes rows run side by side, one a lane. exp(z_c - M) is float32
-// (polynomial, 2 ulp, 0 below exp(-87)); the sum over classes is float64, class 0 first; the rest
-// is float64, rounded once to float32.  |g - exact| <= 4e-7 + half an ulp of g; relative error of p
-// and of the cross-entropy <= 5e-7 + half an ulp (cross-entropies below 1e-38 may be 0). Neither
-// exp overflows: arguments are <= 0. Any logits within the float32 range are fine. Infinities give
-// the limits (z_y = -inf: -inf; all others -inf: +inf; a difference of equal infinities: NaN); a
-// NaN logit gives NaN. No libm: the same bits on every machine.
+// (polynomial, 2 ulp, 0 below exp(-87)); classes 2k and 2k + 1 are added in float32, the pairs in
+// float64, first to last; the rest is float64, rounded once to float32.  |g - exact| <= 4e-7 + half
+// an ulp of g; relative error of p and of the cross-entropy <= 5e-7 + half an ulp (cross-entropies
+// below 1e-38 may be 0). Neither exp overflows: arguments are <= 0. Any logits within the float32
+// range are fine. Infinities give the limits (z_y = -inf: -inf; all others -inf: +inf; a difference
+// of equal infinities: NaN); a NaN logit gives NaN. No libm: the same bits on every machine.
 #pragma once
 
 #include <cstddef>
@@ -36,15 +37,41 @@ constexpr int kMarginLanes = 64;
 // The functions below act on one lane and have no branches, so that loops over lanes become SIMD.
 
 template <typename To, typename From>
-PYATTR_INLINE To bits_as(From value) {
+PYATTR_HD To bits_as(From value) {
   static_assert(sizeof(To) == sizeof(From), "same size");
   To result;
   std::memcpy(&result, &value, sizeof result);
   return result;
 }
 
+// IEEE half and bfloat16 bits as float32, exact.
+struct Float16 {
+  std::uint16_t bits;
+};
+struct BFloat16 {
+  std::uint16_t bits;
+};
+
+PYATTR_HD float to_float(float value) { return value; }
+
+PYATTR_HD float to_float(BFloat16 value) {
+  return bits_as<float>(static_cast<std::uint32_t>(value.bits) << 16);
+}
+
+PYATTR_HD float to_float(Float16 value) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(value.bits & 0x8000u) << 16;
+  const std::uint32_t magnitude = static_cast<std::uint32_t>(value.bits & 0x7FFFu) << 13;
+  const std::uint32_t normal = magnitude + 0x38000000u;  // exponent bias 127 instead of 15
+  // Below 2^-14 the mantissa counts units of 2^-24: put 2^-14 before it and take it away again.
+  const std::uint32_t small =
+      bits_as<std::uint32_t>(bits_as<float>(magnitude + 0x38800000u) - 6.103515625e-05f);
+  const std::uint32_t large = magnitude | 0x7F800000u;  // infinity or NaN
+  const std::uint32_t finite = magnitude < 0x00800000u ? small : normal;
+  return bits_as<float>(sign | (magnitude < 0x0F800000u ? finite : large));
+}
+
 // exp(x) for x <= 0 (or -inf): x = n log 2 + r, degree-7 polynomial in r, scaled by 2^n.
-PYATTR_INLINE float exp_f32(float x) {
+PYATTR_HD float exp_f32(float x) {
   const float shifted = x * 1.44269504f + 12582912.0f;  // low mantissa bits hold n
   const float n = shifted - 12582912.0f;
   const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;  // n * 0.693359375 is exact
@@ -59,7 +86,7 @@ PYATTR_INLINE float exp_f32(float x) {
 }
 
 // exp(x) for x <= 0 (or -inf) to 1e-11 relative; 0 below exp(-700).
-PYATTR_INLINE double exp_f64(double x) {
+PYATTR_HD double exp_f64(double x) {
   const double shifted = x * 1.4426950408889634 + 6755399441055744.0;
   const double n = shifted - 6755399441055744.0;
   const double r = (x - n * 0.693145751953125) - n * 1.42860682030941723212e-6;
@@ -78,7 +105,7 @@ PYATTR_INLINE double exp_f64(double x) {
 
 // log(x) for normal x >= 1, to 1e-12: x = 2^n m, sqrt(1/2) <= m < sqrt(2), log m = 2 artanh(s),
 // s = (m - 1) / (m + 1).
-PYATTR_INLINE double log_f64(double x) {
+PYATTR_HD double log_f64(double x) {
   const std::uint64_t bits = bits_as<std::uint64_t>(x);
   const std::uint64_t n_bits = (bits - 0x3FE6A09E667F3BCDu) >> 52;  // sqrt(1/2) has n = 0
   const double n = bits_as<double>(n_bits | 0x4330000000000000u) - 4503599627370496.0;
@@ -93,10 +120,32 @@ PYATTR_INLINE double log_f64(double x) {
 }
 
 // log(1 + x) for 0 <= x <= 1 with small relative error (Kahan's correction of 1 + x).
-PYATTR_INLINE double log1p_f64(double x) {
+PYATTR_HD double log1p_f64(double x) {
   const double u = 1.0 + x;
   return log_f64(u) - ((u - 1.0) - x) / u;
 }
+
+// The margin of one row from z_y, the largest other logit M and the sum of exp(z_c - M) over c !=
+// y: what finish_margins does to a lane.
+PYATTR_HD float finish_margin(MarginKind kind, float correct, float largest, double sum) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  if (kind == MarginKind::kMax) return correct - largest;
+  if (kind == MarginKind::kCorrect) {
+    const bool defined = correct == correct && largest == largest;
+    const float won = correct > largest ? 1.0f : 0.0f;
+    return defined ? won : std::numeric_limits<float>::quiet_NaN();
+  }
+  const double top = static_cast<double>(largest);
+  const double total = top == infinity || top == -infinity ? 1.0 : sum;
+  const double margin = (static_cast<double>(correct) - top) - log_f64(total);
+  if (kind == MarginKind::kLogsumexp) return static_cast<float>(margin);
+  const double tail = exp_f64(margin < 0.0 ? margin : -margin);
+  return static_cast<float>(kind == MarginKind::kProbability
+                                ? (margin < 0.0 ? tail : 1.0) / (1.0 + tail)
+                                : (margin < 0.0 ? -margin : 0.0) + log1p_f64(tail));
+}
+
+#if !defined(__CUDACC__)
 
 // The margins of a block from z_y, the largest other logit M and the sum of exp(z_c - M) over c !=
 // y (overwritten). One short loop a step: fused, gcc would turn the selects into branches.
@@ -132,7 +181,8 @@ PYATTR_INLINE void finish_margins(const float* correct, const float* largest, do
                                     : (margin[k] < 0.0 ? -margin[k] : 0.0) + log1p_f64(tail[k]));
 }
 
-// One block of kMarginLanes rows, z (n_classes, kMarginLanes) with z_y taken out (set to -inf).
+// One block of kMarginLanes rows, z (n_classes rounded up to 2, kMarginLanes) with z_y taken out
+// (set to -inf) and the row past an odd number of classes at -inf too.
 template <MarginKind kind>
 PYATTR_INLINE void margin_block(const float* z, std::size_t n_classes, const float* correct,
                                 float* out) {
@@ -146,75 +196,136 @@ PYATTR_INLINE void margin_block(const float* z, std::size_t n_classes, const flo
       largest[lane] = here != here ? here : larger;
     }
   if (kind != MarginKind::kMax && kind != MarginKind::kCorrect)
-    for (std::size_t c = 0; c < n_classes; ++c)
-      for (int lane = 0; lane < kMarginLanes; ++lane)
-        sum[lane] += static_cast<double>(exp_f32(z[c * kMarginLanes + lane] - largest[lane]));
+    for (std::size_t c = 0; c < n_classes; c += 2)
+      for (int lane = 0; lane < kMarginLanes; ++lane) {
+        const float* const at = z + c * kMarginLanes + lane;
+        sum[lane] += static_cast<double>(exp_f32(at[0] - largest[lane]) +
+                                         exp_f32(at[kMarginLanes] - largest[lane]));
+      }
   finish_margins<kind>(correct, largest, sum, out);
 }
 
-// z[c, lane] = row[lane][c], in tiles of classes that stay in L1. Not a clone on purpose: at the
-// AVX-512 level gcc makes scatters of it, three times slower than scalar moves.
-#if defined(__GNUC__)
-__attribute__((noinline))
-#endif
-static void gather_rows(const float* const row[kMarginLanes], std::size_t n_classes, float* z) {
+// Four floats of each of four rows, turned.
+typedef float FourFloats __attribute__((vector_size(16)));
+typedef std::int32_t FourInts __attribute__((vector_size(16)));
+
+PYATTR_INLINE void transpose_4x4(const float* const row[4], float* out, std::size_t stride) {
+  FourFloats r[4];
+  for (int k = 0; k < 4; ++k) std::memcpy(&r[k], row[k], sizeof r[k]);
+  constexpr FourInts low = {0, 4, 1, 5}, high = {2, 6, 3, 7}, first = {0, 1, 4, 5};
+  constexpr FourInts second = {2, 3, 6, 7};
+  const FourFloats low01 = __builtin_shuffle(r[0], r[1], low);
+  const FourFloats low23 = __builtin_shuffle(r[2], r[3], low);
+  const FourFloats high01 = __builtin_shuffle(r[0], r[1], high);
+  const FourFloats high23 = __builtin_shuffle(r[2], r[3], high);
+  const FourFloats turned[4] = {
+      __builtin_shuffle(low01, low23, first), __builtin_shuffle(low01, low23, second),
+      __builtin_shuffle(high01, high23, first), __builtin_shuffle(high01, high23, second)};
+  for (int c = 0; c < 4; ++c) std::memcpy(out + c * stride, &turned[c], sizeof turned[c]);
+}
+
+// z[c, lane] = rows[lane, c], in tiles of classes that stay in L1.  rows (kMarginLanes, n_classes)
+// and at most 3 floats more are read; z (n_classes rounded up to 4, kMarginLanes) is written.
+PYATTR_INLINE void turn_rows(const float* rows, std::size_t n_classes, float* z) {
   constexpr std::size_t kTile = 64;
   for (std::size_t tile = 0; tile < n_classes; tile += kTile) {
     const std::size_t end = least(tile + kTile, n_classes);
-    for (int lane = 0; lane < kMarginLanes; ++lane)
-      for (std::size_t c = tile; c < end; ++c) z[c * kMarginLanes + lane] = row[lane][c];
+    for (std::size_t lane = 0; lane < kMarginLanes; lane += 4)
+      for (std::size_t c = tile; c < end; c += 4) {
+        const float* const at = rows + lane * n_classes + c;
+        const float* const row[4] = {at, at + n_classes, at + 2 * n_classes, at + 3 * n_classes};
+        transpose_4x4(row, z + c * kMarginLanes + lane, kMarginLanes);
+      }
   }
 }
 
-// Rows rows.begin .. rows.end - 1.  z: scratch (n_classes, kMarginLanes), 64-byte aligned.
-template <MarginKind kind>
-PYATTR_INLINE void margins_of_kind(const float* logits, std::size_t n_classes,
+// Rows rows.begin .. rows.end - 1.  z: scratch ((n_classes rounded up to 4) * kMarginLanes),
+// staged: scratch (n_classes * kMarginLanes + 4), 64-byte aligned.
+template <MarginKind kind, typename Logit>
+PYATTR_INLINE void margins_of_kind(const Logit* logits, std::size_t n_classes,
                                    const std::int64_t* labels, std::size_t n_targets, Range rows,
-                                   float* z, float* out) {
+                                   float* z, float* staged, float* out) {
   alignas(64) float correct[kMarginLanes], block[kMarginLanes];
   std::size_t target = rows.begin % n_targets;
   for (std::size_t first = rows.begin; first < rows.end; first += kMarginLanes) {
     const std::size_t used = least(kMarginLanes, rows.end - first);
-    const float* row[kMarginLanes];
-    for (std::size_t lane = 0; lane < kMarginLanes; ++lane)  // past the end: the last row again
-      row[lane] = logits + (first + least(lane, used - 1)) * n_classes;
-    gather_rows(row, n_classes, z);
-    for (std::size_t lane = 0; lane < kMarginLanes; ++lane) {
-      float* own = z + static_cast<std::size_t>(labels[target]) * kMarginLanes + lane;
-      correct[lane] = *own;
-      *own = -std::numeric_limits<float>::infinity();
+    const Logit* const own = logits + first * n_classes;
+    // The last block is staged too: turn_rows reads whole blocks and a little more.
+    if (sizeof(Logit) == sizeof(float) && first + kMarginLanes < rows.end) {
+      turn_rows(reinterpret_cast<const float*>(own), n_classes, z);
+    } else {
+      for (std::size_t k = 0; k < used * n_classes; ++k) staged[k] = to_float(own[k]);
+      std::memset(staged + used * n_classes, 0,
+                  ((kMarginLanes - used) * n_classes + 4) * sizeof(float));
+      turn_rows(staged, n_classes, z);
+    }
+    for (std::size_t lane = 0; lane < used; ++lane) {
+      float* const at = z + static_cast<std::size_t>(labels[target]) * kMarginLanes + lane;
+      correct[lane] = *at;
+      *at = -std::numeric_limits<float>::infinity();
       if (++target == n_targets) target = 0;
     }
+    for (std::size_t lane = used; lane < kMarginLanes; ++lane) correct[lane] = 0.0f;
+    if (n_classes % 2 != 0)
+      for (int lane = 0; lane < kMarginLanes; ++lane)
+        z[n_classes * kMarginLanes + lane] = -std::numeric_limits<float>::infinity();
     margin_block<kind>(z, n_classes, correct, block);
     std::memcpy(out + first, block, used * sizeof(float));
   }
 }
 
-PYATTR_CLONES
-static void margins_rows(const float* logits, std::size_t n_classes, const std::int64_t* labels,
-                         std::size_t n_targets, MarginKind kind, Range rows, float* z, float* out) {
+template <typename Logit>
+PYATTR_INLINE void margins_of_type(const Logit* logits, std::size_t n_classes,
+                                   const std::int64_t* labels, std::size_t n_targets,
+                                   MarginKind kind, Range rows, float* z, float* staged,
+                                   float* out) {
   switch (kind) {
     case MarginKind::kLogsumexp:
       return margins_of_kind<MarginKind::kLogsumexp>(logits, n_classes, labels, n_targets, rows, z,
-                                                     out);
+                                                     staged, out);
     case MarginKind::kMax:
-      return margins_of_kind<MarginKind::kMax>(logits, n_classes, labels, n_targets, rows, z, out);
+      return margins_of_kind<MarginKind::kMax>(logits, n_classes, labels, n_targets, rows, z,
+                                               staged, out);
     case MarginKind::kProbability:
       return margins_of_kind<MarginKind::kProbability>(logits, n_classes, labels, n_targets, rows,
-                                                       z, out);
+                                                       z, staged, out);
     case MarginKind::kCrossEntropy:
       return margins_of_kind<MarginKind::kCrossEntropy>(logits, n_classes, labels, n_targets, rows,
-                                                        z, out);
+                                                        z, staged, out);
     case MarginKind::kCorrect:
       return margins_of_kind<MarginKind::kCorrect>(logits, n_classes, labels, n_targets, rows, z,
-                                                   out);
+                                                   staged, out);
   }
 }
 
-inline void margins(const float* logits, std::size_t n_classes, const std::int64_t* labels,
-                    std::size_t n_targets, MarginKind kind, Range rows, float* out) {
-  Scratch<float> z(n_classes * kMarginLanes);
-  margins_rows(logits, n_classes, labels, n_targets, kind, rows, z.get(), out);
+PYATTR_CLONES
+static void margins_rows(const float* logits, std::size_t n_classes, const std::int64_t* labels,
+                         std::size_t n_targets, MarginKind kind, Range rows, float* z,
+                         float* staged, float* out) {
+  margins_of_type(logits, n_classes, labels, n_targets, kind, rows, z, staged, out);
 }
+
+PYATTR_CLONES
+static void margins_rows(const Float16* logits, std::size_t n_classes, const std::int64_t* labels,
+                         std::size_t n_targets, MarginKind kind, Range rows, float* z,
+                         float* staged, float* out) {
+  margins_of_type(logits, n_classes, labels, n_targets, kind, rows, z, staged, out);
+}
+
+PYATTR_CLONES
+static void margins_rows(const BFloat16* logits, std::size_t n_classes, const std::int64_t* labels,
+                         std::size_t n_targets, MarginKind kind, Range rows, float* z,
+                         float* staged, float* out) {
+  margins_of_type(logits, n_classes, labels, n_targets, kind, rows, z, staged, out);
+}
+
+template <typename Logit>
+void margins(const Logit* logits, std::size_t n_classes, const std::int64_t* labels,
+             std::size_t n_targets, MarginKind kind, Range rows, float* out) {
+  Scratch<float> z((n_classes + 3) / 4 * 4 * kMarginLanes), staged(n_classes * kMarginLanes + 4);
+  margins_rows(logits, n_classes, labels, n_targets, kind, rows, z.get(), staged.get(), out);
+}
+
+#endif  // !__CUDACC__
 
 }  // namespace pyattr

@@ -36,7 +36,7 @@ struct Digits {
       for (std::uint32_t rest = digits; rest != 0; rest <<= 1) ++n_planes;
   }
   // d_k as a word of equal bits, for k = plane + 1; 0 beyond K, which leaves x = 0 unchanged.
-  PYATTR_INLINE std::uint32_t digit(int plane) const { return 0u - (digits >> (31 - plane) & 1u); }
+  PYATTR_HD std::uint32_t digit(int plane) const { return 0u - (digits >> (31 - plane) & 1u); }
 };
 
 // Put the first n_train bits' remainder of the last word to zero in each of n_rows rows.

@@ -23,6 +23,10 @@
 // in any float32 product. NaN or infinity in summand i reaches every output that shares a chunk of
 // 5 with it; callers refuse non-finite input (0 * inf would be NaN in a dense product too).
 //
+// R may also be whole numbers (int32, |r| < kFixedPointLimit = 2^21): the same loops then sum in
+// int32 over a panel (1,024 * (2^21 - 1) < 2^31) and in int64 over the panels, and the result,
+// which is added to `out`, is exact whatever the order (csrc/fixed_point.hpp makes such numbers).
+//
 // Ranges [begin, end) select the outputs to compute; the caller splits them over threads.
 #pragma once
 
@@ -32,26 +36,11 @@
 #include <memory>
 #include <new>
 
+#include "fixed_point.hpp"
 #include "packed_mask.hpp"
 #include "simd.hpp"
 
 namespace pyattr {
-
-template <int L>
-struct FloatLanes;
-template <>
-struct FloatLanes<16> {
-  typedef float type __attribute__((vector_size(64)));
-};
-template <>
-struct FloatLanes<8> {
-  typedef float type __attribute__((vector_size(32)));
-};
-template <>
-struct FloatLanes<4> {
-  typedef float type __attribute__((vector_size(16)));
-};
-typedef std::uint64_t WordLanes __attribute__((vector_size(64)));
 
 constexpr int kChunkBits = 5;
 constexpr int kChunks = (64 + kChunkBits - 1) / kChunkBits;
@@ -61,9 +50,56 @@ constexpr std::size_t kPanel = 64 * kPanelWords;
 constexpr std::size_t kOutputBlock = 2048;  // outputs whose accumulators stay in L2
 constexpr std::size_t kTargetBlocks = 8;    // target blocks that share one transposition
 
+static_assert(kPanel * (kFixedPointLimit - 1) < std::size_t{1} << 31, "a panel's sum fits int32");
+
 struct Range {
   std::size_t begin, end;
 };
+
+PYATTR_HD std::size_t least(std::size_t a, std::size_t b) { return a < b ? a : b; }
+
+// What panels of numbers of type T are summed in.
+template <typename T>
+struct PanelSum;
+template <>
+struct PanelSum<float> {
+  typedef double type;
+};
+template <>
+struct PanelSum<std::int32_t> {
+  typedef std::int64_t type;
+};
+
+#if !defined(__CUDACC__)
+
+// L numbers of type T side by side.
+template <typename T, int L>
+struct Lanes;
+template <>
+struct Lanes<float, 16> {
+  typedef float type __attribute__((vector_size(64)));
+};
+template <>
+struct Lanes<float, 8> {
+  typedef float type __attribute__((vector_size(32)));
+};
+template <>
+struct Lanes<float, 4> {
+  typedef float type __attribute__((vector_size(16)));
+};
+template <>
+struct Lanes<std::int32_t, 16> {
+  typedef std::int32_t type __attribute__((vector_size(64)));
+};
+template <>
+struct Lanes<std::int32_t, 8> {
+  typedef std::int32_t type __attribute__((vector_size(32)));
+};
+template <>
+struct Lanes<std::int32_t, 4> {
+  typedef std::int32_t type __attribute__((vector_size(16)));
+};
+typedef std::uint64_t WordLanes __attribute__((vector_size(64)));
 
 // Cache-line aligned scratch of trivially constructible T.
 template <typename T>
@@ -82,11 +118,11 @@ class Scratch {
 
 // Subset sums of summands 64 * word .. 64 * word + 63 (those below n_summands; the rest count as 0)
 // for targets first .. first + n_cols - 1.  tables (kChunks, kEntries) vectors of L targets.
-template <int L>
-PYATTR_INLINE void build_tables(const float* summands, std::size_t n_summands,
-                                std::size_t n_targets, std::size_t word, std::size_t first,
-                                std::size_t n_cols, typename FloatLanes<L>::type* tables) {
-  using V = typename FloatLanes<L>::type;
+template <typename T, int L>
+PYATTR_INLINE void build_tables(const T* summands, std::size_t n_summands, std::size_t n_targets,
+                                std::size_t word, std::size_t first, std::size_t n_cols,
+                                typename Lanes<T, L>::type* tables) {
+  using V = typename Lanes<T, L>::type;
   for (int chunk = 0; chunk < kChunks; ++chunk) {
     V* table = tables + chunk * kEntries;
     table[0] = V{};
@@ -94,32 +130,33 @@ PYATTR_INLINE void build_tables(const float* summands, std::size_t n_summands,
       const std::size_t i = 64 * word + chunk * kChunkBits + bit;
       V value{};
       if (i < n_summands) {
-        const float* source = summands + i * n_targets + first;
+        const T* source = summands + i * n_targets + first;
         if (n_cols == L)
           std::memcpy(&value, source, sizeof(V));
         else
-          std::memcpy(&value, source, n_cols * sizeof(float));
+          std::memcpy(&value, source, n_cols * sizeof(T));
       }
       for (int e = 0; e < 1 << bit; ++e) table[(1 << bit) + e] = table[e] + value;
     }
   }
 }
 
-// Add one panel's products to `sums` (n_outputs, L) float64.
+// Add one panel's products to `sums` (n_outputs, L).
 //   index   output q's bits of this panel: n_words 64-bit words at index + q * stride
 //   word0   the panel's first word among the summands
-//   partial (n_outputs, L) float32 and tables: scratch
-template <int L>
+//   partial (n_outputs, L) and tables: scratch
+template <typename T, int L>
 PYATTR_INLINE void add_panel(const std::uint8_t* index, std::size_t stride, std::size_t n_outputs,
-                             std::size_t n_words, std::size_t word0, const float* summands,
+                             std::size_t n_words, std::size_t word0, const T* summands,
                              std::size_t n_summands, std::size_t n_targets, std::size_t first,
-                             std::size_t n_cols, float* tables, float* partial, double* sums) {
-  using V = typename FloatLanes<L>::type;
+                             std::size_t n_cols, T* tables, T* partial,
+                             typename PanelSum<T>::type* sums) {
+  using V = typename Lanes<T, L>::type;
   V* const lanes = reinterpret_cast<V*>(partial);
   V* const table = reinterpret_cast<V*>(tables);
   for (std::size_t q = 0; q < n_outputs; ++q) lanes[q] = V{};
   for (std::size_t w = 0; w < n_words; ++w) {
-    build_tables<L>(summands, n_summands, n_targets, word0 + w, first, n_cols, table);
+    build_tables<T, L>(summands, n_summands, n_targets, word0 + w, first, n_cols, table);
     for (std::size_t q = 0; q < n_outputs; ++q) {
       std::uint64_t bits;
       std::memcpy(&bits, index + q * stride + 8 * w, 8);
@@ -130,11 +167,29 @@ PYATTR_INLINE void add_panel(const std::uint8_t* index, std::size_t stride, std:
       lanes[q] = sum;
     }
   }
-  for (std::size_t i = 0; i < n_outputs * L; ++i) sums[i] += static_cast<double>(partial[i]);
+  for (std::size_t i = 0; i < n_outputs * L; ++i)
+    sums[i] += static_cast<typename PanelSum<T>::type>(partial[i]);
 }
 
 // The number of lanes for n_cols <= 16 targets.
 PYATTR_INLINE int lanes_for(std::size_t n_cols) { return n_cols > 8 ? 16 : n_cols > 4 ? 8 : 4; }
+
+template <typename T>
+PYATTR_INLINE void add_panel_any(int lanes, const std::uint8_t* index, std::size_t stride,
+                                 std::size_t n_outputs, std::size_t n_words, std::size_t word0,
+                                 const T* summands, std::size_t n_summands, std::size_t n_targets,
+                                 std::size_t first, std::size_t n_cols, T* tables, T* partial,
+                                 typename PanelSum<T>::type* sums) {
+  if (lanes == 16)
+    add_panel<T, 16>(index, stride, n_outputs, n_words, word0, summands, n_summands, n_targets,
+                     first, n_cols, tables, partial, sums);
+  else if (lanes == 8)
+    add_panel<T, 8>(index, stride, n_outputs, n_words, word0, summands, n_summands, n_targets,
+                    first, n_cols, tables, partial, sums);
+  else
+    add_panel<T, 4>(index, stride, n_outputs, n_words, word0, summands, n_summands, n_targets,
+                    first, n_cols, tables, partial, sums);
+}
 
 PYATTR_CLONES
 static void add_panel_lanes(int lanes, const std::uint8_t* index, std::size_t stride,
@@ -142,15 +197,18 @@ static void add_panel_lanes(int lanes, const std::uint8_t* index, std::size_t st
                             const float* summands, std::size_t n_summands, std::size_t n_targets,
                             std::size_t first, std::size_t n_cols, float* tables, float* partial,
                             double* sums) {
-  if (lanes == 16)
-    add_panel<16>(index, stride, n_outputs, n_words, word0, summands, n_summands, n_targets, first,
-                  n_cols, tables, partial, sums);
-  else if (lanes == 8)
-    add_panel<8>(index, stride, n_outputs, n_words, word0, summands, n_summands, n_targets, first,
-                 n_cols, tables, partial, sums);
-  else
-    add_panel<4>(index, stride, n_outputs, n_words, word0, summands, n_summands, n_targets, first,
-                 n_cols, tables, partial, sums);
+  add_panel_any(lanes, index, stride, n_outputs, n_words, word0, summands, n_summands, n_targets,
+                first, n_cols, tables, partial, sums);
+}
+
+PYATTR_CLONES
+static void add_panel_lanes(int lanes, const std::uint8_t* index, std::size_t stride,
+                            std::size_t n_outputs, std::size_t n_words, std::size_t word0,
+                            const std::int32_t* summands, std::size_t n_summands,
+                            std::size_t n_targets, std::size_t first, std::size_t n_cols,
+                            std::int32_t* tables, std::int32_t* partial, std::int64_t* sums) {
+  add_panel_any(lanes, index, stride, n_outputs, n_words, word0, summands, n_summands, n_targets,
+                first, n_cols, tables, partial, sums);
 }
 
 // out[q, first + t] = sums[q, t], rounded once to Out.  out (n_outputs, n_targets).
@@ -162,7 +220,13 @@ inline void store_block(const double* sums, int lanes, std::size_t n_outputs, st
       out[q * n_targets + first + t] = static_cast<Out>(sums[q * lanes + t]);
 }
 
-inline std::size_t least(std::size_t a, std::size_t b) { return a < b ? a : b; }
+// out[q, first + t] += sums[q, t].  out (n_outputs, n_targets).
+inline void store_block(const std::int64_t* sums, int lanes, std::size_t n_outputs,
+                        std::size_t n_cols, std::size_t n_targets, std::size_t first,
+                        std::int64_t* out) {
+  for (std::size_t q = 0; q < n_outputs; ++q)
+    for (std::size_t t = 0; t < n_cols; ++t) out[q * n_targets + first + t] += sums[q * lanes + t];
+}
 
 // Rows rows.begin .. rows.end - 1 and targets targets.begin .. targets.end - 1 of masks @ W.
 template <typename Out>
@@ -227,22 +291,24 @@ static void transpose_panel(const std::uint8_t* packed, std::size_t row_bytes, s
 }
 
 // Features features.begin .. features.end - 1 (begin a multiple of 64) and targets targets.begin ..
-// targets.end - 1 of masks transposed @ R.
-template <typename Out>
+// targets.end - 1 of masks transposed @ R.  In float32 -> Out float32 or float64 (overwritten); In
+// int32, every |r| < kFixedPointLimit -> Out int64 (added to).
+template <typename In, typename Out>
 void packed_matmul_transposed(const std::uint8_t* packed, std::size_t n_masks, std::size_t n_train,
-                              const float* residuals, std::size_t n_targets, Range features,
+                              const In* residuals, std::size_t n_targets, Range features,
                               Range targets, Out* out) {
+  using Sum = typename PanelSum<In>::type;
   const std::size_t row_bytes = row_bytes_of(n_train);
-  Scratch<float> tables(kChunks * kEntries * 16), partial(kOutputBlock * 16);
+  Scratch<In> tables(kChunks * kEntries * 16), partial(kOutputBlock * 16);
   const std::size_t n_blocks = least(kTargetBlocks, (targets.end - targets.begin + 15) / 16);
   const std::size_t block_size = least(kOutputBlock, features.end - features.begin) * 16;
-  Scratch<double> sums(n_blocks * block_size);
+  Scratch<Sum> sums(n_blocks * block_size);
   Scratch<std::uint64_t> turned(kOutputBlock * kPanelWords);
   for (std::size_t i = features.begin; i < features.end; i += kOutputBlock)
     for (std::size_t t = targets.begin; t < targets.end; t += 16 * kTargetBlocks) {
       const std::size_t n_outputs = least(kOutputBlock, features.end - i);
       const std::size_t t_end = least(t + 16 * kTargetBlocks, targets.end);
-      std::memset(sums.get(), 0, n_blocks * block_size * sizeof(double));
+      std::memset(sums.get(), 0, n_blocks * block_size * sizeof(Sum));
       for (std::size_t row = 0; row < n_masks; row += kPanel) {
         const std::size_t n_rows = least(kPanel, n_masks - row);
         transpose_panel(packed, row_bytes, row, n_rows, i / 64, (n_outputs + 63) / 64,
@@ -262,5 +328,7 @@ void packed_matmul_transposed(const std::uint8_t* packed, std::size_t n_masks, s
       }
     }
 }
+
+#endif  // !__CUDACC__
 
 }  // namespace pyattr

@@ -48,18 +48,85 @@ def packed_matmul(
 ) -> None: ...
 def packed_matmul_transposed(
     packed: NDArray[np.uint8],
-    residuals: NDArray[np.float32],
-    out: NDArray[np.float32] | NDArray[np.float64],
+    residuals: NDArray[np.float32] | NDArray[np.int32],
+    out: NDArray[np.float32] | NDArray[np.float64] | NDArray[np.int64],
     feature_begin: int,
     feature_end: int,
     target_begin: int,
     target_end: int,
 ) -> None: ...
+def to_fixed_point(
+    outputs: NDArray[np.float32] | NDArray[np.float64],
+    centre: NDArray[np.float64],
+    steps: NDArray[np.float64],
+    out: NDArray[np.int32],
+    begin: int,
+    end: int,
+) -> int: ...
+def turn_masks(
+    packed: NDArray[np.uint8], n_train: int, turned: NDArray[np.uint32], begin: int, end: int
+) -> None: ...
+def gram(
+    turned: NDArray[np.uint32], kernel: int, out: NDArray[np.int32], begin: int, end: int
+) -> None: ...
+def fastest_gram_kernel() -> int: ...
 def margins(
     logits: NDArray[np.float32],
     labels: NDArray[np.int64],
     kind: int,
     out: NDArray[np.float32],
+    begin: int,
+    end: int,
+) -> None: ...
+def margins_bfloat16(
+    logits: NDArray[np.uint16],
+    labels: NDArray[np.int64],
+    kind: int,
+    out: NDArray[np.float32],
+    begin: int,
+    end: int,
+) -> None: ...
+def margins_float16(
+    logits: NDArray[np.uint16],
+    labels: NDArray[np.int64],
+    kind: int,
+    out: NDArray[np.float32],
+    begin: int,
+    end: int,
+) -> None: ...
+def lasso_paths(
+    gram: NDArray[np.float32],
+    cross: NDArray[np.float32],
+    square: NDArray[np.float64],
+    lambdas: NDArray[np.float64],
+    n_steps: NDArray[np.int32],
+    tolerance: float,
+    held_out: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64], int, float]
+    | None,
+    weights: NDArray[np.float32],
+    gaps: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    n_done: NDArray[np.int32],
+    begin: int,
+    end: int,
+) -> None: ...
+def fit_mixtures(
+    gram: NDArray[np.float32],
+    cross: NDArray[np.float32],
+    square: NDArray[np.float64],
+    variances: NDArray[np.float32],
+    n_rows: float,
+    corrected: bool,
+    normal: bool,
+    max_sweeps: int,
+    tolerance: float,
+    weights: NDArray[np.float32],
+    deviations: NDArray[np.float32],
+    proportions: NDArray[np.float32],
+    noise: NDArray[np.float64],
+    freedom: NDArray[np.float64],
+    residual: NDArray[np.float64],
+    sweeps: NDArray[np.int32],
     begin: int,
     end: int,
 ) -> None: ...

@@ -15,6 +15,7 @@ __all__ = [
     "check_exact",
     "check_floats",
     "check_labels",
+    "check_logits",
     "check_matrix",
     "check_packed",
     "check_rows",
@@ -62,6 +63,22 @@ def check_floats(name: str, values: ArrayLike) -> NDArray[np.float32]:
         raise bad_value(name, "a floating-point array", array.dtype)
     with np.errstate(over="ignore"):  # beyond float32 is infinity, which the caller judges
         return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def check_logits(values: ArrayLike) -> tuple[NDArray[Any], str]:
+    """Return logits in C order and what they are: "float32", or the bits of a 16-bit type.
+
+    Returns
+    -------
+    logits : (...) float32 or uint16
+    kind : {"float32", "float16", "bfloat16"}
+    """
+    array = np.asarray(values)
+    if array.dtype == np.float16:
+        return np.ascontiguousarray(array).view(np.uint16), "float16"
+    if array.dtype == np.uint16 or array.dtype.name == "bfloat16":
+        return np.ascontiguousarray(array).view(np.uint16), "bfloat16"
+    return check_floats("logits", array), "float32"
 
 
 def check_matrix(name: str, values: ArrayLike) -> NDArray[np.float32]:

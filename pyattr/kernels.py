@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from types import ModuleType
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -17,8 +18,8 @@ from pyattr import reference
 from pyattr.array_checks import (
     check_below,
     check_exact,
-    check_floats,
     check_labels,
+    check_logits,
     check_matrix,
     check_packed,
     check_rows,
@@ -35,7 +36,16 @@ except ImportError as error:
         "run `pip install pyattr`, or `pip install -e .` in the source tree"
     ) from error
 
+try:
+    from pyattr import _cuda as _cuda_module
+except ImportError:  # built without CUDA
+    _cuda: ModuleType | None = None
+else:
+    _cuda = _cuda_module
+
 __all__ = [
+    "backend",
+    "compiled",
     "correlate_masks",
     "get_num_threads",
     "margins",
@@ -49,25 +59,49 @@ __all__ = [
     "use_backend",
 ]
 
-_backend: Literal["cpu", "reference"] = "cpu"
+Backend: TypeAlias = Literal["cpu", "cuda", "reference"]
+
+_backend: Backend = "cpu"
+
+
+def backend() -> Backend:
+    """Return the backend that kernels run on."""
+    return _backend
+
+
+def compiled() -> ModuleType:
+    """Return the module whose kernels run: `_cuda` on that backend, else `_cpu`."""
+    return _cuda if _backend == "cuda" and _cuda is not None else _cpu
 
 
 @contextmanager
-def use_backend(name: Literal["cpu", "reference"]) -> Iterator[None]:
+def use_backend(name: Backend) -> Iterator[None]:
     """Run the kernels of the ``with`` block on another backend (for the whole process).
 
     Parameters
     ----------
-    name : {"cpu", "reference"}
+    name : {"cpu", "cuda", "reference"}
+        "cuda" copies arrays to the current device and back; results have the bits of "cpu".
+        Seeds and random words are made on the CPU.
+
+    Raises
+    ------
+    RuntimeError
+        If the module was built without CUDA or there is no device.
     """
     global _backend
-    if name not in ("cpu", "reference"):
-        raise bad_value("backend", "'cpu' or 'reference'", repr(name))
-    before, _backend = _backend, name
+    if name not in ("cpu", "cuda", "reference"):
+        raise bad_value("backend", "'cpu', 'cuda' or 'reference'", repr(name))
+    if name == "cuda" and (_cuda is None or _cuda.device_count() == 0):
+        raise RuntimeError("backend: expected pyattr._cuda and a CUDA device, got none")
+    before, n_threads, _backend = _backend, get_num_threads(), name
     try:
+        if name == "cuda":
+            set_num_threads(1)  # the device splits the work itself
         yield
     finally:
         _backend = before
+        set_num_threads(n_threads)
 
 
 def philox4x32(counters: ArrayLike, keys: ArrayLike) -> NDArray[np.uint32]:
@@ -164,7 +198,7 @@ def sample_masks(
         return reference.sample_masks(seed, stream, first_row, n_rows, n_train, threshold)
     out = np.empty((n_rows, reference.row_bytes(n_train)), np.uint8)
     at = (seed, stream, first_row, n_train, threshold, out)
-    over_rows(n_rows, out.shape[1], lambda b, e: _cpu.sample_masks(*at, b, e))
+    over_rows(n_rows, out.shape[1], lambda b, e: compiled().sample_masks(*at, b, e))
     return out
 
 
@@ -202,7 +236,7 @@ def correlate_masks(
         return reference.correlate_masks(given, seed, stream, first_row, n_train, one, zero)
     out = np.empty_like(given)
     at = (given, seed, stream, first_row, n_train, one, zero, out)
-    over_rows(len(given), 8 * given.shape[1], lambda b, e: _cpu.correlate_masks(*at, b, e))
+    over_rows(len(given), 8 * given.shape[1], lambda b, e: compiled().correlate_masks(*at, b, e))
     return out
 
 
@@ -226,7 +260,7 @@ def packed_matmul(packed: ArrayLike, weights: ArrayLike) -> NDArray[np.float32]:
     if _backend == "reference":
         return reference.packed_matmul(bits, w)
     out = np.empty((len(bits), w.shape[1]), np.float32)
-    over_outputs(*out.shape, 1, lambda *at: _cpu.packed_matmul(bits, w, out, *at))
+    over_outputs(*out.shape, 1, lambda *at: compiled().packed_matmul(bits, w, out, *at))
     return out
 
 
@@ -259,7 +293,7 @@ def packed_matmul_transposed(
     if _backend == "reference":
         return reference.packed_matmul_transposed(bits, r, n_train).astype(dtype)
     out = np.empty((n_train, r.shape[1]), dtype)
-    over_outputs(*out.shape, 64, lambda *at: _cpu.packed_matmul_transposed(bits, r, out, *at))
+    over_outputs(*out.shape, 64, lambda *at: compiled().packed_matmul_transposed(bits, r, out, *at))
     return out
 
 
@@ -268,8 +302,9 @@ def margins(logits: ArrayLike, labels: ArrayLike, kind: str = "logsumexp") -> ND
 
     Parameters
     ----------
-    logits : (..., n_targets, n_classes) float32
-        At least two classes. Other floating-point types are converted.
+    logits : (..., n_targets, n_classes) float32, float16 or bfloat16
+        At least two classes. uint16 is taken for the bits of bfloat16, which NumPy lacks; other
+        floating-point types are converted to float32.
     labels : (n_targets,) int
         The correct classes, in [0, n_classes).
     kind : {"logsumexp", "max", "probability", "cross_entropy", "correct"}
@@ -285,13 +320,16 @@ def margins(logits: ArrayLike, labels: ArrayLike, kind: str = "logsumexp") -> ND
     """
     if kind not in reference.MARGIN_KINDS:
         raise bad_value("kind", " or ".join(reference.MARGIN_KINDS), repr(kind))
-    z = check_floats("logits", logits)
+    z, dtype = check_logits(logits)
     if z.ndim < 2 or z.shape[-2] != np.size(labels) or z.shape[-1] < 2:
         raise bad_value("logits", f"shape (..., {np.size(labels)}, at least 2)", z.shape)
     y, rows = check_labels(labels, z.shape[-1]), z.reshape(-1, z.shape[-1])
     if _backend == "reference":
-        return reference.margins(rows, y, kind).reshape(z.shape[:-1])
+        return reference.margins(reference.as_float32(rows, dtype), y, kind).reshape(z.shape[:-1])
     out = np.empty(len(rows), np.float32)
     at = (rows, y, reference.MARGIN_KINDS.index(kind), out)
-    over_rows(len(rows), z.shape[-1], lambda b, e: _cpu.margins(*at, b, e))
+    kernel = {"float16": compiled().margins_float16, "bfloat16": compiled().margins_bfloat16}.get(
+        dtype, compiled().margins
+    )
+    over_rows(len(rows), z.shape[-1], lambda b, e: kernel(*at, b, e))
     return out.reshape(z.shape[:-1])

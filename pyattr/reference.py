@@ -14,14 +14,19 @@ Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 20
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "FIXED_POINT_LIMIT",
     "MARGIN_KINDS",
     "Stream",
+    "as_float32",
     "correlate_masks",
+    "exact_matmul_transposed",
+    "gram",
     "margins",
     "pack",
     "packed_matmul",
@@ -31,10 +36,13 @@ __all__ = [
     "row_bytes",
     "sample_masks",
     "sample_seeds",
+    "to_fixed_point",
     "unpack",
 ]
 
 MARGIN_KINDS = ("logsumexp", "max", "probability", "cross_entropy", "correct")
+
+FIXED_POINT_LIMIT = 1 << 21  # magnitudes stay below it
 
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
@@ -223,6 +231,54 @@ def packed_matmul_transposed(
     masks = unpack(packed, n_train).astype(np.float64)
     product: NDArray[np.float64] = masks.T @ residuals.astype(np.float64)
     return product
+
+
+def gram(packed: NDArray[np.uint8], n_train: int) -> NDArray[np.int32]:
+    """Numbers of masks that hold both i and j, (n_train, n_train) int32."""
+    masks = unpack(packed, n_train).astype(np.int32)
+    return masks.T @ masks
+
+
+def to_fixed_point(
+    outputs: NDArray[np.floating[Any]], centre: NDArray[np.float64], step: NDArray[np.float64]
+) -> tuple[NDArray[np.int32], int]:
+    """Whole numbers of steps from the centre, ties to even.
+
+    Parameters
+    ----------
+    outputs : (n_rows, n_targets) float32 or float64
+    centre, step : (n_targets,) float64
+        Steps are powers of two.
+
+    Returns
+    -------
+    fixed : (n_rows, n_targets) int32
+        int32's least value where an output is not finite or not within `FIXED_POINT_LIMIT` steps.
+    first_bad : int
+        The first target that has such an output, or n_targets.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        steps = np.rint((outputs.astype(np.float64) - centre) * (1.0 / step))
+    good = np.abs(steps) < FIXED_POINT_LIMIT  # False for NaN
+    fixed = np.where(good, steps, np.iinfo(np.int32).min).astype(np.int32)
+    bad = np.flatnonzero(~good.all(axis=0))
+    return fixed, int(bad[0]) if bad.size else outputs.shape[1]
+
+
+def exact_matmul_transposed(
+    packed: NDArray[np.uint8], values: NDArray[np.int32], n_train: int
+) -> NDArray[np.int64]:
+    """``masks.T @ values``: (n_masks, n_targets) int32 to (n_train, n_targets) int64."""
+    return unpack(packed, n_train).astype(np.int64).T @ values.astype(np.int64)
+
+
+def as_float32(logits: NDArray[Any], kind: str) -> NDArray[np.float32]:
+    """Logits (...) float32, or the bits (...) uint16 of float16 or bfloat16, as float32."""
+    if kind == "float16":
+        return logits.view(np.float16).astype(np.float32)
+    if kind == "bfloat16":
+        return (logits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return logits
 
 
 def margins(

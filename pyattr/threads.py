@@ -7,6 +7,7 @@ threads.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -15,11 +16,12 @@ from functools import partial
 
 from pyattr.errors import check_count
 
-__all__ = ["get_num_threads", "over_outputs", "over_rows", "set_num_threads"]
+__all__ = ["get_num_threads", "over_outputs", "over_rows", "over_triangle", "set_num_threads"]
 
 _TARGET_BLOCK = 16  # targets that share one table look-up (csrc/packed_matmul.hpp)
 _MIN_OUTPUTS = 512  # with fewer outputs a thread, building the tables would cost more
 _MIN_WORK = 1 << 16  # elements that are worth a thread's start
+_TRIANGLE_TASKS = 4  # a thread: the pool evens out what the areas do not
 
 _n_threads = os.cpu_count() or 1
 _pool: ThreadPoolExecutor | None = None
@@ -112,3 +114,17 @@ def over_outputs(
     parts = min(-(-_n_threads // len(columns)), n_outputs // _MIN_OUTPUTS)
     rows = _split(n_outputs, parts, step)
     _run([partial(kernel, *r, *c) for r in rows for c in columns])
+
+
+def over_triangle(n_tiles: int, kernel: Callable[[int, int], None]) -> None:
+    """Call ``kernel(begin, end)`` on ranges of rows of tiles; row i has ``n_tiles - i`` tiles.
+
+    Parameters
+    ----------
+    n_tiles : int
+    kernel : callable
+    """
+    parts = 1 if _n_threads == 1 else min(_TRIANGLE_TASKS * _n_threads, n_tiles)
+    # Rows before e hold the share 1 - (1 - e / n)² of the area.
+    edges = [round(n_tiles * (1.0 - math.sqrt(1.0 - k / parts))) for k in range(parts)] + [n_tiles]
+    _run([partial(kernel, b, e) for b, e in itertools.pairwise(edges) if b < e])

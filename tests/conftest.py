@@ -9,9 +9,16 @@ import pytest
 from pyattr import kernels
 
 
-@pytest.fixture(params=["cpu", "reference"])
+def has_gpu() -> bool:
+    """Whether the CUDA backend can run."""
+    return kernels._cuda is not None and kernels._cuda.device_count() > 0
+
+
+@pytest.fixture(params=["cpu", "reference", pytest.param("cuda", marks=pytest.mark.gpu)])
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the test once on every kernel backend."""
+    if request.param == "cuda" and not has_gpu():
+        pytest.skip("needs pyattr._cuda and a CUDA device")
     with kernels.use_backend(request.param):
         yield request.param
 

@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from pyattr import _cpu, kernels, reference
+from pyattr import _cpu, exact_sums, kernels, reference
 from pyattr.reference import MARGIN_KINDS, Stream
 
 SIZES = [1, 2, 3, 7, 8, 9, 31, 32, 33, 63, 64, 65, 97, 127, 128, 129, 1000]
@@ -186,6 +186,31 @@ def test_margins_of_any_number_of_rows(n_rows: int) -> None:
     np.testing.assert_allclose(got, reference.margins(logits, labels, "logsumexp"), atol=1e-6)
 
 
+@pytest.mark.parametrize("n_classes", [2, 3, 10, 65])
+def test_margins_of_16_bit_logits_are_those_of_the_same_numbers(n_classes: int) -> None:
+    logits, labels = 3 * normal(70, 13, n_classes), np.arange(13) % n_classes
+    for half in (logits.astype(np.float16), np.float16(1e-6) * logits.astype(np.float16)):
+        expected = kernels.margins(half.astype(np.float32), labels)
+        assert kernels.margins(half, labels).tobytes() == expected.tobytes()
+    bits = (logits.view(np.uint32) >> 16).astype(np.uint16)
+    expected = kernels.margins((bits.astype(np.uint32) << 16).view(np.float32), labels)
+    assert kernels.margins(bits, labels).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.uint16])
+def test_every_16_bit_number_is_converted_exactly(backend: str, dtype: type) -> None:
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    single = reference.as_float32(bits, "float16" if dtype == np.float16 else "bfloat16")
+    # The "max" margin of (z, 0) is z - 0, of (0, z) 0 - z.
+    pairs = np.zeros((1 << 16, 1, 2), dtype)
+    pairs[:, 0, 0] = bits.view(dtype)
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        expected = single - np.float32(0)
+        lead, lag = (kernels.margins(pairs, [label], "max")[:, 0] for label in (0, 1))
+    assert np.array_equal(lead, expected, equal_nan=True)
+    assert np.array_equal(lag, -expected, equal_nan=True)
+
+
 def test_margins_at_the_limits(backend: str) -> None:
     inf, nan = np.inf, np.nan
     # Logits of three classes with label 0, then the margins in the order of MARGIN_KINDS.
@@ -221,6 +246,7 @@ def everything() -> list[bytes]:
     packed = kernels.sample_masks(1, 0, 0, n_masks, n_train, 0x4CCCCCCD)
     weights, residuals = normal(n_train, n_targets), normal(n_masks, n_targets)
     logits, labels = 5 * normal(400, 129, 10), np.arange(129) % 10
+    steps = exact_sums.to_fixed_point(residuals, residuals[0].astype(float), np.full(35, 2.0**-17))
     return [
         packed.tobytes(),
         kernels.correlate_masks(packed, 2, 1, 0, n_train, 3 << 30, 12345).tobytes(),
@@ -230,6 +256,9 @@ def everything() -> list[bytes]:
         kernels.packed_matmul_transposed(packed, residuals, n_train).tobytes(),
         kernels.packed_matmul_transposed(packed, residuals[:, :3], n_train, np.float64).tobytes(),
         *(kernels.margins(logits, labels, kind).tobytes() for kind in MARGIN_KINDS),
+        exact_sums.gram(packed, n_train).tobytes(),
+        steps.tobytes(),
+        exact_sums.exact_matmul_transposed(packed, steps, n_train).tobytes(),
     ]
 
 
@@ -254,10 +283,11 @@ def baseline_module(folder: Path) -> ModuleType:
     import pybind11
 
     path = folder / f"_cpu{sysconfig.get_config_var('EXT_SUFFIX')}"
-    source = Path(__file__).parents[1] / "csrc" / "bind_cpu.cpp"
+    csrc = Path(__file__).parents[1] / "csrc"
+    sources = [csrc / "bind_cpu.cpp", csrc / "bind_solvers.cpp"]
     includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
     flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-DPYATTR_NO_CLONES"]
-    command = ["g++", *flags, "-Wno-psabi", *includes, str(source), "-o", str(path)]
+    command = ["g++", *flags, "-Wno-psabi", *includes, *map(str, sources), "-o", str(path)]
     subprocess.run(command, check=True, capture_output=True)
     spec = importlib.util.spec_from_file_location("_cpu", path)
     assert spec is not None
@@ -274,6 +304,7 @@ def test_results_do_not_depend_on_the_instruction_set(
     pytest.importorskip("pybind11")
     baseline = baseline_module(tmp_path)
     assert baseline.__file__ != _cpu.__file__
+    assert baseline.fastest_gram_kernel() == 0
     monkeypatch.setattr(kernels, "_cpu", baseline)
     assert everything() == expected_bytes
 

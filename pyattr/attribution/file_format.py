@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ from safetensors.numpy import save
 
 from pyattr.errors import bad_value
 
-__all__ = ["DETAIL", "read_tensors", "write_tensors"]
+__all__ = ["DETAIL", "Layout", "read_file", "read_tensors", "write_file", "write_tensors"]
 
 DETAIL: Final = re.compile(r"details\.([a-z][a-z0-9_]{0,63})")
 _FORMAT: Final = {"format": "pyattr-attribution", "version": "1"}
@@ -36,21 +36,19 @@ _FORMAT: Final = {"format": "pyattr-attribution", "version": "1"}
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]
 
 
-def write_tensors(
-    path: Path, tensors: Mapping[str, NDArray[np.floating[Any]]], method: str, design: str
+def write_file(
+    path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
 ) -> None:
-    """Write the file whole: a reader sees the old content or the new, never a part.
+    """Write a safetensors file whole: a reader sees the old content or the new, never a part.
 
     Parameters
     ----------
     path : Path
         File to write or replace.
     tensors : mapping of str to array
-        As in the table above.
-    method, design : str
-        Facts about the fit that go into the metadata.
+    metadata : mapping of str to str
     """
-    content = save(dict(tensors), {**_FORMAT, "method": method, "design": design})
+    content = save(dict(tensors), dict(metadata))
     # The temporary file lies beside the target: a rename is atomic on one file system only.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
@@ -61,6 +59,59 @@ def write_tensors(
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_file(
+    path: Path, check: Callable[[str, Mapping[str, str], Layout], None]
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Read a safetensors file after checking its metadata and layout.
+
+    Parameters
+    ----------
+    path : Path
+        A file from anyone.
+    check : callable
+        Called with the file's name, its metadata, and dtype and shape of each tensor; raises
+        ValueError.
+
+    Returns
+    -------
+    tensors : dict of str to array
+        The values are not looked at.
+    metadata : dict of str to str
+
+    Raises
+    ------
+    ValueError
+        If it is not a safetensors file, or not one that `check` accepts.
+    """
+    name = str(path)
+    try:
+        with safe_open(name, framework="np") as file:
+            metadata = dict(file.metadata() or {})
+            parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            layout = {k: (p.get_dtype(), tuple(p.get_shape())) for k, p in parts.items()}
+            check(name, metadata, layout)
+            return {key: file.get_tensor(key) for key in parts}, metadata
+    except SafetensorError as error:
+        raise bad_value(name, "a safetensors file", error) from error
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, NDArray[np.floating[Any]]], method: str, design: str
+) -> None:
+    """Write the file of an attribution.
+
+    Parameters
+    ----------
+    path : Path
+        File to write or replace.
+    tensors : mapping of str to array
+        As in the table above.
+    method, design : str
+        Facts about the fit that go into the metadata.
+    """
+    write_file(path, tensors, {**_FORMAT, "method": method, "design": design})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
@@ -82,16 +133,7 @@ def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     ValueError
         If a tensor is missing, unknown, or of another type or shape.
     """
-    name = str(path)
-    try:
-        with safe_open(name, framework="np") as file:
-            metadata = dict(file.metadata() or {})
-            parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
-            layout = {k: (p.get_dtype(), tuple(p.get_shape())) for k, p in parts.items()}
-            _check_layout(name, metadata, layout)
-            return {key: file.get_tensor(key) for key in parts}, metadata
-    except SafetensorError as error:
-        raise bad_value(name, "a safetensors file", error) from error
+    return read_file(path, _check_layout)
 
 
 def _check_layout(name: str, metadata: Mapping[str, str], layout: Layout) -> None:

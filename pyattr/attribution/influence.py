@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from pyattr.attribution.checks import check_outputs
 from pyattr.attribution.designs import Design, check_design
 from pyattr.attribution.result import Attribution
-from pyattr.attribution.statistics import column_counts, dense_blocks, standardise
+from pyattr.attribution.rows import column_counts, dense_blocks, standardise
 from pyattr.errors import bad_value
 from pyattr.kernels import packed_matmul_transposed
 

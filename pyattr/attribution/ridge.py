@@ -20,7 +20,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from pyattr.attribution.statistics import CentredRows, dense_blocks
+from pyattr.attribution.rows import CentredRows, dense_blocks
 
 __all__ = ["RidgeFit", "default_lambdas", "fit_ridge"]
 

@@ -38,6 +38,7 @@ def assert_like_scikit_learn(result, peer, loo):
     np.testing.assert_allclose(result.details["loo_mse"], loo, rtol=1e-3)
 
 
+METHODS = ["bayes", "lasso", "ridge", "ols"]
 SHAPES = [(200, 40), (81, 40), (60, 40), (42, 40), (41, 40), (40, 40), (30, 70), (3, 5), (7, 1)]
 
 
@@ -46,7 +47,7 @@ def test_ridge_is_that_of_scikit_learn(shape):
     masks = sample_masks(*shape, p=0.4, seed=sum(shape))
     outputs = outputs_for(masks)
     lambdas = np.logspace(-2, 3, 16)
-    result = fit_datamodel(masks, outputs, lambdas=lambdas)
+    result = fit_datamodel(masks, outputs, "ridge", lambdas=lambdas)
     peer = RidgeCV(lambdas, alpha_per_target=True).fit(masks.unpack().astype(float), outputs)
     assert_like_scikit_learn(result, peer, -peer.best_score_)
     np.testing.assert_allclose(result.intercept, peer.intercept_, rtol=1e-4, atol=1e-4)
@@ -59,7 +60,7 @@ def test_ridge_on_pairs_is_that_of_scikit_learn(shape):
     masks = sample_masks(*shape, seed=sum(shape), design="complement")
     outputs = outputs_for(masks)
     lambdas = np.logspace(-2, 3, 16)
-    result = fit_datamodel(masks, outputs, lambdas=lambdas, design="complement")
+    result = fit_datamodel(masks, outputs, "ridge", lambdas=lambdas, design="complement")
     odd, even = (outputs[0::2] - outputs[1::2]) / 2, (outputs[0::2] + outputs[1::2]) / 2
     peer = RidgeCV(lambdas, alpha_per_target=True, fit_intercept=False)
     peer.fit(masks.unpack()[0::2] - 0.5, odd)
@@ -86,7 +87,7 @@ def test_leave_one_out_error_is_that_of_refitting(shape):
         keep = np.arange(shape[0]) != j
         fitted = dual_ridge(bits[keep], outputs[keep], lam)
         errors.append(outputs[j] - fitted[0] - bits[j] @ fitted[1:])
-    result = fit_datamodel(masks, outputs, lambdas=[lam])
+    result = fit_datamodel(masks, outputs, "ridge", lambdas=[lam])
     refitted = np.square(errors).mean(axis=0)
     np.testing.assert_allclose(result.details["loo_mse"], refitted, rtol=1e-4)
     # Without the intercept's 1/n_masks in the hat diagonal the errors come out too small.
@@ -102,10 +103,10 @@ def test_both_forms_agree_where_they_meet(n_masks, monkeypatch):
     """Few rows, many rows in float64, many in float32: one estimator, seams included."""
     masks = sample_masks(n_masks, 60, seed=10)
     outputs = outputs_for(masks, 90)
-    whole = fit_datamodel(masks, outputs)
+    whole = fit_datamodel(masks, outputs, "ridge")
     monkeypatch.setattr(ridge, "_FITS_AT_ONCE", 1 << 7)  # blocks of 5 targets
-    monkeypatch.setattr("pyattr.attribution.statistics._BLOCK_ROWS", 16)
-    blocks = fit_datamodel(masks, outputs)
+    monkeypatch.setattr("pyattr.attribution.rows._BLOCK_ROWS", 16)
+    blocks = fit_datamodel(masks, outputs, "ridge")
     np.testing.assert_allclose(whole.details["lambda"], blocks.details["lambda"], rtol=1e-12)
     np.testing.assert_allclose(whole.scores, blocks.scores, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(whole.details["loo_mse"], blocks.details["loo_mse"], rtol=1e-4)
@@ -117,7 +118,7 @@ def test_default_lambdas_fit_signal_and_noise():
     scores = rng.normal(size=50)
     signal = masks.unpack() @ scores
     noise = rng.normal(size=400)
-    result = fit_datamodel(masks, np.column_stack([signal + 1e-3 * noise, signal, noise]))
+    result = fit_datamodel(masks, np.column_stack([signal + 1e-3 * noise, signal, noise]), "ridge")
     np.testing.assert_allclose(result.scores[:, 0], scores, atol=0.01)
     np.testing.assert_allclose(result.scores[:, 1], scores, atol=0.01)
     mean_eigenvalue = 400 * 0.25
@@ -135,14 +136,14 @@ def test_repeated_rows_and_columns_and_constant_columns():
         bits = np.column_stack([bits, bits, np.ones(len(bits), bool), np.zeros(len(bits), bool)])
         outputs = rng.normal(size=(len(bits), 3))
         lambdas = np.logspace(-2, 2, 9)
-        result = fit_datamodel(Masks.pack(bits), outputs, lambdas=lambdas)
+        result = fit_datamodel(Masks.pack(bits), outputs, "ridge", lambdas=lambdas)
         peer = RidgeCV(lambdas, alpha_per_target=True).fit(bits.astype(float), outputs)
         assert_like_scikit_learn(result, peer, -peer.best_score_)
         np.testing.assert_array_equal(result.scores[-1], 0)  # never in: no evidence, no score
         np.testing.assert_allclose(result.scores[:8], result.scores[8:16], rtol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["ridge", "ols"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
 def test_scores_scale_with_the_outputs(method, scale):
     masks = sample_masks(100, 20, seed=13)
@@ -190,7 +191,7 @@ def test_the_whole_cube_gives_the_fourier_weights():
     values, linear = polynomial(bits)
     for result in (
         fit_datamodel(Masks.pack(bits), values, "ols"),
-        fit_datamodel(Masks.pack(bits), values, lambdas=[1e-6]),
+        fit_datamodel(Masks.pack(bits), values, "ridge", lambdas=[1e-6]),
         empirical_influence(Masks.pack(bits), values),
     ):
         # In the 0/1 coding a score is twice the weight in the ±1 coding.
@@ -216,7 +217,7 @@ def test_pairs_remove_even_degrees():
     assert np.abs(plain.scores[:, 0] - 2 * linear).max() > 0.5
 
 
-@pytest.mark.parametrize("method", ["ridge", "ols"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("design", ["iid", "complement"])
 def test_prediction_centres_on_the_mean_output(method, design):
     masks = sample_masks(100, 12, seed=16, design=design)
@@ -225,7 +226,7 @@ def test_prediction_centres_on_the_mean_output(method, design):
     np.testing.assert_allclose(result.predict(masks).mean(axis=0), outputs.mean(axis=0), rtol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["ridge", "ols"])
+@pytest.mark.parametrize("method", METHODS)
 def test_constant_outputs_give_zeros(method):
     result = fit_datamodel(sample_masks(50, 9, seed=7), np.full((50, 2), 0.1), method)
     np.testing.assert_array_equal(result.scores, 0)
@@ -235,13 +236,13 @@ def test_constant_outputs_give_zeros(method):
 def test_smallest_problems():
     two = Masks.pack(np.array([[True], [False]]))
     # λ = 1 against a centred sum of squares of 1/2 leaves a third of the difference.
-    np.testing.assert_allclose(fit_datamodel(two, [3.0, 0.0], lambdas=1.0).scores, [[1.0]])
+    np.testing.assert_allclose(fit_datamodel(two, [3.0, 0.0], "ridge", lambdas=1.0).scores, [[1.0]])
     # Each of two rows is predicted by the other, whatever λ is.
-    np.testing.assert_allclose(fit_datamodel(two, [3.0, 0.0]).details["loo_mse"], 9.0)
+    np.testing.assert_allclose(fit_datamodel(two, [3.0, 0.0], "ridge").details["loo_mse"], 9.0)
     three = Masks.pack(np.array([[True], [False], [True]]))
     np.testing.assert_allclose(fit_datamodel(three, [3.0, 1.0, 5.0], "ols").scores, [[3.0]])
     # One pair and the only model without an intercept: z = ±1/2, half difference 1.
-    pair = fit_datamodel(two, [3.0, 1.0], lambdas=0.25, design="complement")
+    pair = fit_datamodel(two, [3.0, 1.0], "ridge", lambdas=0.25, design="complement")
     np.testing.assert_allclose(pair.scores, [[1.0]])
     np.testing.assert_allclose(pair.intercept, [1.5])
 
@@ -249,15 +250,16 @@ def test_smallest_problems():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"method": "lasso"}, '"ridge" or "ols"'),
-        ({"method": "bayes"}, '"ridge" or "ols"'),
+        ({"method": "elastic"}, "'bayes' or 'lasso' or 'ridge' or 'ols'"),
         ({"design": "pairs"}, "design"),
         ({"design": "complement"}, "pair 0 not"),
-        ({"lambdas": []}, "lambdas"),
-        ({"lambdas": [1.0, 0.0]}, "lambdas"),
-        ({"lambdas": [np.inf]}, "lambdas"),
-        ({"lambdas": [[1.0]]}, "lambdas"),
+        ({"lambdas": [], "method": "ridge"}, "lambdas"),
+        ({"lambdas": [1.0, 0.0], "method": "ridge"}, "lambdas"),
+        ({"lambdas": [np.inf], "method": "lasso"}, "lambdas"),
+        ({"lambdas": [[1.0]], "method": "ridge"}, "lambdas"),
         ({"lambdas": [1.0], "method": "ols"}, "lambdas"),
+        ({"lambdas": [1.0], "method": "bayes"}, "lambdas"),
+        ({"memory_limit": 1000}, "memory: expected at most 1e-06 GB"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
@@ -276,11 +278,17 @@ def test_impossible_fits_are_refused():
     twins = np.repeat(sample_masks(50, 4, seed=1).unpack(), 2, axis=1)
     with pytest.raises(ValueError, match="singular"):
         fit_datamodel(Masks.pack(twins), np.zeros(50), "ols")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_has_no_answer_is_refused(method):
+    masks = sample_masks(10, 9, seed=1)
     with pytest.raises(ValueError, match="at least 2 rows"):
-        fit_datamodel(masks[:1], np.zeros(1))
+        fit_datamodel(masks[:1], np.zeros(1), method)
+    equal = Masks.pack(np.repeat(masks[:1].unpack(), 5, axis=0))
     with pytest.raises(ValueError, match="all rows equal"):
-        fit_datamodel(Masks.pack(np.repeat(masks[:1].unpack(), 5, axis=0)), np.zeros(5))
+        fit_datamodel(equal, np.zeros(5), method)
     with pytest.raises(ValueError, match="at least one target"):
-        fit_datamodel(masks, np.zeros((10, 0)))
+        fit_datamodel(masks, np.zeros((10, 0)), method)
     with pytest.raises(ValueError, match="target 1"):
-        fit_datamodel(masks, np.where(np.arange(3) == 1, np.inf, np.zeros((10, 3))))
+        fit_datamodel(masks, np.where(np.arange(3) == 1, np.inf, np.zeros((10, 3))), method)

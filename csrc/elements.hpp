@@ -1,0 +1,213 @@
+// The work of one GPU thread, kernel by kernel: functors of an index, for host and device.
+//
+// Integers are exact; floating point follows the order of the CPU kernels, operation by operation
+// (compiled without fused multiply-add), so every result has the bits of the CPU's.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "fixed_point.hpp"
+#include "gram.hpp"
+#include "margins.hpp"
+#include "packed_mask.hpp"
+#include "packed_matmul.hpp"
+#include "philox.hpp"
+
+namespace pyattr {
+namespace cuda {
+
+PYATTR_HD int count_bits(std::uint32_t word) {
+#if defined(__CUDA_ARCH__)
+  return __popc(word);
+#else
+  return __builtin_popcount(word);
+#endif
+}
+
+// Element (row, block): 128 bits of a mask.  See draw_masks.
+struct DrawElement {
+  const std::uint32_t* given;  // (n_rows, 2 * n_words) or nullptr
+  std::uint64_t seed;
+  std::uint32_t stream, first_row;
+  std::size_t n_train;
+  Digits ones, zeros;
+  std::uint32_t* out;  // (n_rows, 2 * n_words)
+
+  PYATTR_HD void operator()(std::size_t index) const {
+    const std::size_t n_blocks = (n_train + 127) / 128, row_words = (n_train + 63) / 64 * 2;
+    const std::size_t row = index / n_blocks, block = index % n_blocks;
+    std::uint32_t x1[4], x0[4];
+    for (int w = 0; w < 4; ++w) x1[w] = ones.start, x0[w] = zeros.start;
+    const int n_planes = given && zeros.n_planes > ones.n_planes ? zeros.n_planes : ones.n_planes;
+    for (int plane = n_planes - 1; plane >= 0; --plane) {
+      const Philox4x32 r =
+          philox4x32(static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(plane),
+                     first_row + static_cast<std::uint32_t>(row), stream,
+                     static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
+      for (int w = 0; w < 4; ++w) {
+        x1[w] = (x1[w] & r.word[w]) | (ones.digit(plane) & (x1[w] | r.word[w]));
+        x0[w] = (x0[w] & r.word[w]) | (zeros.digit(plane) & (x0[w] | r.word[w]));
+      }
+    }
+    for (std::size_t w = 0; w < 4 && 4 * block + w < row_words; ++w) {
+      const std::size_t at = row * row_words + 4 * block + w, first = 128 * block + 32 * w;
+      std::uint32_t bits = x1[w];
+      if (given) bits = (bits & given[at]) | (x0[w] & ~given[at]);
+      const std::size_t left = first < n_train ? n_train - first : 0;
+      out[at] = left >= 32 ? bits : bits & ((1u << left) - 1u);
+    }
+  }
+};
+
+// Element (tile, block, feature): one word of turned masks.  See turn_masks.
+struct TurnElement {
+  const std::uint64_t* packed;  // (n_masks, n_words)
+  std::size_t n_masks, n_words, n_blocks, first_tile;
+  std::uint32_t* turned;  // (n_tiles, n_blocks, 64)
+
+  PYATTR_HD void operator()(std::size_t index) const {
+    const std::size_t feature = index % kGramTile, block = index / kGramTile % n_blocks;
+    const std::size_t tile = first_tile + index / kGramTile / n_blocks;
+    std::uint32_t word = 0;
+    for (std::size_t r = 0; r < 32 && 32 * block + r < n_masks; ++r)
+      word |= static_cast<std::uint32_t>(packed[(32 * block + r) * n_words + tile] >> feature & 1u)
+              << r;
+    turned[index] = word;
+  }
+};
+
+// Element (I, J, thread of 256): 4 x 4 counts of the tile (I, J) and of its mirror image.
+struct GramElement {
+  const std::uint32_t* turned;  // (n_tiles, n_blocks, 64)
+  std::size_t n_blocks, n_train, first_tile;
+  std::int32_t* out;  // (n_train, n_train), zeros before
+
+  PYATTR_HD void operator()(std::size_t index) const {
+    const std::size_t n_tiles = gram_tiles(n_train), pair = index / 256;
+    const std::size_t left = first_tile + pair / n_tiles, right = pair % n_tiles;
+    if (right < left) return;
+    const std::size_t ti = index % 256 / 16, tj = index % 16;
+    const std::uint32_t* const a = turned + left * n_blocks * kGramTile + ti;
+    const std::uint32_t* const b = turned + right * n_blocks * kGramTile + tj;
+    std::int32_t sum[4][4] = {};
+    for (std::size_t k = 0; k < n_blocks; ++k)
+      for (int p = 0; p < 4; ++p)
+        for (int q = 0; q < 4; ++q)
+          sum[p][q] += count_bits(a[k * kGramTile + 16 * p] & b[k * kGramTile + 16 * q]);
+    for (int p = 0; p < 4; ++p)
+      for (int q = 0; q < 4; ++q) {
+        const std::size_t i = left * kGramTile + ti + 16 * p, j = right * kGramTile + tj + 16 * q;
+        if (i >= n_train || j >= n_train) continue;
+        out[i * n_train + j] = sum[p][q];
+        out[j * n_train + i] = sum[p][q];
+      }
+  }
+};
+
+// Element (output, target): sum of the summands whose bits are set, in the order of add_panel. Bits
+// 32 w .. 32 w + 31 of an output are the word at words + w * stride.
+template <typename T>
+PYATTR_HD typename PanelSum<T>::type product_element(const std::uint32_t* words, std::size_t stride,
+                                                     const T* summands, std::size_t n_summands,
+                                                     std::size_t n_targets, std::size_t target) {
+  typename PanelSum<T>::type sum = 0;
+  for (std::size_t panel = 0; panel < n_summands; panel += kPanel) {
+    T partial = 0;
+    for (std::size_t w = panel / 64; w < panel / 64 + kPanelWords && 64 * w < n_summands; ++w) {
+      const std::uint64_t bits =
+          words[2 * w * stride] | static_cast<std::uint64_t>(words[(2 * w + 1) * stride]) << 32;
+      for (int chunk = 0; chunk < kChunks; ++chunk) {
+        T entry = 0;
+        for (int k = chunk * kChunkBits; k < (chunk + 1) * kChunkBits && k < 64; ++k)
+          if ((bits >> k & 1u) != 0 && 64 * w + k < n_summands)
+            entry += summands[(64 * w + k) * n_targets + target];
+        partial += entry;
+      }
+    }
+    sum += static_cast<typename PanelSum<T>::type>(partial);
+  }
+  return sum;
+}
+
+// Element (row, target) of masks @ W.
+struct ProductElement {
+  const std::uint32_t* packed;  // (n_masks, row_words)
+  std::size_t row_words;
+  const float* weights;  // (n_train, n_targets)
+  std::size_t n_train, n_targets, first_row, first_target, n_cols;
+  float* out;  // (n_rows, n_cols)
+
+  PYATTR_HD void operator()(std::size_t index) const {
+    const std::size_t row = first_row + index / n_cols, target = first_target + index % n_cols;
+    out[index] = static_cast<float>(
+        product_element(packed + row * row_words, 1, weights, n_train, n_targets, target));
+  }
+};
+
+// Element (feature, target) of masks transposed @ R; first_feature a multiple of 64.
+template <typename In, typename Out>
+struct TransposedElement {
+  const std::uint32_t* turned;  // (n_tiles, n_blocks, 64), from first_feature on
+  std::size_t n_blocks;
+  const In* residuals;  // (n_masks, n_targets)
+  std::size_t n_masks, n_targets, first_target, n_cols;
+  Out* out;  // (n_features, n_cols)
+
+  PYATTR_HD void operator()(std::size_t index) const {
+    const std::size_t feature = index / n_cols, target = first_target + index % n_cols;
+    const std::uint32_t* const words =
+        turned + feature / kGramTile * n_blocks * kGramTile + feature % kGramTile;
+    out[index] =
+        static_cast<Out>(product_element(words, kGramTile, residuals, n_masks, n_targets, target));
+  }
+};
+
+// Element (row, target): an output in fixed point.
+template <typename Float>
+struct FixedPointElement {
+  const Float* outputs;  // (n_rows, n_targets)
+  const double *centre, *steps;
+  std::size_t n_targets;
+  std::int32_t* out;
+
+  PYATTR_HD void operator()(std::size_t index) const {
+    const std::size_t target = index % n_targets;
+    out[index] = to_fixed_point(static_cast<double>(outputs[index]), centre[target], steps[target]);
+  }
+};
+
+// Element row: its margin.  See margin_block and finish_margins.
+template <typename Logit>
+struct MarginElement {
+  const Logit* logits;  // (n_rows, n_classes)
+  const std::int64_t* labels;
+  std::size_t n_classes, n_targets, first_row;
+  MarginKind kind;
+  float* out;
+
+  PYATTR_HD float other(const Logit* z, std::size_t label, std::size_t c) const {
+    const bool gone = c == label || c >= n_classes;
+    return gone ? -std::numeric_limits<float>::infinity() : to_float(z[c]);
+  }
+
+  PYATTR_HD void operator()(std::size_t index) const {
+    const Logit* const z = logits + index * n_classes;
+    const std::size_t label = static_cast<std::size_t>(labels[(first_row + index) % n_targets]);
+    float largest = other(z, label, 0);
+    for (std::size_t c = 1; c < n_classes; ++c) {
+      const float here = other(z, label, c);
+      largest = here != here || here > largest ? here : largest;  // a NaN in `largest` stays
+    }
+    double sum = 0.0;
+    if (kind != MarginKind::kMax && kind != MarginKind::kCorrect)
+      for (std::size_t c = 0; c < n_classes; c += 2)
+        sum += static_cast<double>(exp_f32(other(z, label, c) - largest) +
+                                   exp_f32(other(z, label, c + 1) - largest));
+    out[index] = finish_margin(kind, to_float(z[label]), largest, sum);
+  }
+};
+
+}  // namespace cuda
+}  // namespace pyattr

@@ -1,0 +1,36 @@
+// Launches of gram.hpp.
+#include <vector>
+
+#include "cuda_check.cuh"
+#include "cuda_kernels.hpp"
+#include "elements.hpp"
+
+namespace pyattr {
+namespace cuda {
+
+void turn_masks(const std::uint8_t* packed, std::size_t n_masks, std::size_t n_train, Range tiles,
+                std::uint32_t* turned) {
+  const std::size_t n_words = row_bytes_of(n_train) / 8, n_blocks = gram_blocks(n_masks);
+  const std::size_t tile_words = n_blocks * kGramTile;
+  const DeviceBuffer<std::uint8_t> bits(n_masks * n_words * 8, packed);
+  const DeviceBuffer<std::uint32_t> words((tiles.end - tiles.begin) * tile_words);
+  launch((tiles.end - tiles.begin) * tile_words,
+         TurnElement{reinterpret_cast<const std::uint64_t*>(bits.get()), n_masks, n_words, n_blocks,
+                     tiles.begin, words.get()});
+  words.copy_rows(turned + tiles.begin * tile_words, tile_words, tile_words);
+}
+
+void gram(const std::uint32_t* turned, std::size_t n_blocks, std::size_t n_train, Range tiles,
+          GramKernel, std::int32_t* out) {
+  const std::size_t n_tiles = gram_tiles(n_train), size = n_train * n_train;
+  const DeviceBuffer<std::uint32_t> words(n_tiles * n_blocks * kGramTile, turned);
+  const DeviceBuffer<std::int32_t> counts(size);
+  launch((tiles.end - tiles.begin) * n_tiles * 256,
+         GramElement{words.get(), n_blocks, n_train, tiles.begin, counts.get()});
+  std::vector<std::int32_t> sums(size);
+  counts.copy_rows(sums.data(), n_train, n_train);
+  for (std::size_t k = 0; k < size; ++k) out[k] += sums[k];
+}
+
+}  // namespace cuda
+}  // namespace pyattr

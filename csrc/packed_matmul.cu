@@ -1,0 +1,83 @@
+// Launches of packed_matmul.hpp.
+#include <vector>
+
+#include "cuda_check.cuh"
+#include "cuda_kernels.hpp"
+#include "elements.hpp"
+
+namespace pyattr {
+namespace cuda {
+namespace {
+
+// The product of features and targets in the ranges, on the device: (n_features, n_cols) Out.
+template <typename In, typename Out>
+DeviceBuffer<Out>& transposed(const std::uint8_t* packed, std::size_t n_masks, std::size_t n_train,
+                              const In* residuals, std::size_t n_targets, Range features,
+                              Range targets, DeviceBuffer<Out>& product) {
+  const std::size_t n_words = row_bytes_of(n_train) / 8, n_blocks = gram_blocks(n_masks);
+  const std::size_t n_tiles = gram_tiles(features.end - features.begin);
+  const DeviceBuffer<std::uint8_t> bits(n_masks * n_words * 8, packed);
+  const DeviceBuffer<std::uint32_t> turned(n_tiles * n_blocks * kGramTile);
+  const DeviceBuffer<In> values(n_masks * n_targets, residuals);
+  const std::size_t n_cols = targets.end - targets.begin;
+  launch(n_tiles * n_blocks * kGramTile,
+         TurnElement{reinterpret_cast<const std::uint64_t*>(bits.get()), n_masks, n_words, n_blocks,
+                     features.begin / kGramTile, turned.get()});
+  launch((features.end - features.begin) * n_cols,
+         TransposedElement<In, Out>{turned.get(), n_blocks, values.get(), n_masks, n_targets,
+                                    targets.begin, n_cols, product.get()});
+  return product;
+}
+
+template <typename Out>
+void transposed_floats(const std::uint8_t* packed, std::size_t n_masks, std::size_t n_train,
+                       const float* residuals, std::size_t n_targets, Range features, Range targets,
+                       Out* out) {
+  const std::size_t n_cols = targets.end - targets.begin;
+  DeviceBuffer<Out> product((features.end - features.begin) * n_cols);
+  transposed(packed, n_masks, n_train, residuals, n_targets, features, targets, product)
+      .copy_rows(out + features.begin * n_targets + targets.begin, n_cols, n_targets);
+}
+
+}  // namespace
+
+void packed_matmul(const std::uint8_t* packed, std::size_t n_train, const float* weights,
+                   std::size_t n_targets, Range rows, Range targets, float* out) {
+  const std::size_t row_bytes = row_bytes_of(n_train), n_rows = rows.end - rows.begin;
+  const std::size_t n_cols = targets.end - targets.begin;
+  const DeviceBuffer<std::uint8_t> bits(n_rows * row_bytes, packed + rows.begin * row_bytes);
+  const DeviceBuffer<float> values(n_train * n_targets, weights), product(n_rows * n_cols);
+  launch(n_rows * n_cols,
+         ProductElement{reinterpret_cast<const std::uint32_t*>(bits.get()), row_bytes / 4,
+                        values.get(), n_train, n_targets, 0, targets.begin, n_cols, product.get()});
+  product.copy_rows(out + rows.begin * n_targets + targets.begin, n_cols, n_targets);
+}
+
+void packed_matmul_transposed(const std::uint8_t* packed, std::size_t n_masks, std::size_t n_train,
+                              const float* residuals, std::size_t n_targets, Range features,
+                              Range targets, float* out) {
+  transposed_floats(packed, n_masks, n_train, residuals, n_targets, features, targets, out);
+}
+
+void packed_matmul_transposed(const std::uint8_t* packed, std::size_t n_masks, std::size_t n_train,
+                              const float* residuals, std::size_t n_targets, Range features,
+                              Range targets, double* out) {
+  transposed_floats(packed, n_masks, n_train, residuals, n_targets, features, targets, out);
+}
+
+void packed_matmul_transposed(const std::uint8_t* packed, std::size_t n_masks, std::size_t n_train,
+                              const std::int32_t* residuals, std::size_t n_targets, Range features,
+                              Range targets, std::int64_t* out) {
+  const std::size_t n_cols = targets.end - targets.begin;
+  const std::size_t n_features = features.end - features.begin;
+  DeviceBuffer<std::int64_t> product(n_features * n_cols);
+  std::vector<std::int64_t> sums(n_features * n_cols);
+  transposed(packed, n_masks, n_train, residuals, n_targets, features, targets, product)
+      .copy_rows(sums.data(), n_cols, n_cols);
+  for (std::size_t i = 0; i < n_features; ++i)
+    for (std::size_t t = 0; t < n_cols; ++t)
+      out[(features.begin + i) * n_targets + targets.begin + t] += sums[i * n_cols + t];
+}
+
+}  // namespace cuda
+}  // namespace pyattr

@@ -1,0 +1,86 @@
+"""The file of sufficient statistics: safetensors with a fixed set of names, types and shapes.
+
+================  =====  ==============================================
+tensor            dtype  shape
+================  =====  ==============================================
+``counts``        I32    (n_train, n_train), or (n_train,) if Gram-free
+``cross_steps``   I64    (n_train, n_targets)
+``total_steps``   I64    (n_targets,)
+``square_steps``  I64    (n_targets,)
+``centre``        F64    (n_targets,)
+``step``          F64    (n_targets,)
+================  =====  ==============================================
+
+The metadata are exactly ``format``, ``version`` and ``n_masks``, a decimal number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyattr.attribution.file_format import Layout
+from pyattr.errors import bad_value
+from pyattr.reference import FIXED_POINT_LIMIT
+
+__all__ = ["METADATA", "SUMS", "check_layout", "check_values"]
+
+METADATA: Final = {"format": "pyattr-sufficient-statistics", "version": "1"}
+SUMS: Final = ("counts", "cross_steps", "total_steps", "square_steps")
+_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
+
+
+def check_layout(name: str, metadata: Mapping[str, str], layout: Layout) -> None:
+    """Refuse metadata, names, types and shapes other than the table's."""
+    n_masks = metadata.get("n_masks", "")
+    if metadata != {**METADATA, "n_masks": n_masks} or not _NUMBER.fullmatch(n_masks):
+        raise bad_value(f"{name}: metadata", f"{METADATA} and n_masks", dict(metadata))
+    shape = layout.get("cross_steps", ("", ()))[1]
+    if len(shape) != 2 or shape[0] < 1:
+        raise bad_value(name, "a tensor cross_steps (n_train, n_targets)", sorted(layout))
+    n_train, n_targets = shape
+    gram = len(layout.get("counts", ("", ()))[1]) == 2
+    expected = {
+        "counts": ("I32", (n_train, n_train) if gram else (n_train,)),
+        "cross_steps": ("I64", shape),
+        "total_steps": ("I64", (n_targets,)),
+        "square_steps": ("I64", (n_targets,)),
+        "centre": ("F64", (n_targets,)),
+        "step": ("F64", (n_targets,)),
+    }
+    if layout != expected:
+        raise bad_value(f"{name}: tensors", str(expected), str(dict(layout)))
+
+
+def check_values(
+    name: str, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
+) -> int:
+    """Refuse values that are not sums over n_masks rows of bits and numbers below 2^21.
+
+    Returns
+    -------
+    int
+        n_masks.
+    """
+    n_masks, counts, square = int(metadata["n_masks"]), tensors["counts"], tensors["square_steps"]
+    single = np.diagonal(counts) if counts.ndim == 2 else counts
+    most = n_masks * (FIXED_POINT_LIMIT - 1)
+    cross, total, step = tensors["cross_steps"], tensors["total_steps"], tensors["step"]
+    good = {
+        "n_masks": n_masks < 1 << 31,
+        "counts": bool(((counts >= 0) & (counts <= single)).all() and (single <= n_masks).all())
+        and (counts.ndim == 1 or np.array_equal(counts, counts.T)),
+        "cross_steps": not cross.size or (cross.min() >= -most and cross.max() <= most),
+        "total_steps": not total.size or (total.min() >= -most and total.max() <= most),
+        "square_steps": bool(((square >= 0) & (square < 1 << 62)).all()),
+        "centre": bool(np.isfinite(tensors["centre"]).all()),
+        "step": bool(((np.frexp(step)[0] == 0.5) & (step >= 2.0**-1020)).all()),
+    }
+    bad = [key for key, fine in good.items() if not fine]
+    if bad:
+        raise bad_value(f"{name}: tensor {bad[0]!r}", f"sums over {n_masks} rows", "other values")
+    return n_masks

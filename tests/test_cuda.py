@@ -1,0 +1,169 @@
+"""The CUDA kernels: their elements on the CPU, everywhere; the kernels themselves with a GPU.
+
+The elements (csrc/elements.hpp) are what a GPU thread computes. Compiled by the host compiler the
+.cu files run them in a loop, which checks all of the module but the launches.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from conftest import has_gpu
+from test_kernels import everything, masks_of, normal
+
+from pyattr import exact_sums, kernels
+from pyattr.attribution.statistics import SufficientStatistics
+from pyattr.masks import sample_masks
+from pyattr.reference import FIXED_POINT_LIMIT
+
+CSRC = Path(__file__).parents[1] / "csrc"
+
+
+def module_for_the_host(folder: Path) -> ModuleType:
+    """Compile pyattr._cuda with the host compiler: launches become loops."""
+    import pybind11
+
+    path = folder / f"_cuda{sysconfig.get_config_var('EXT_SUFFIX')}"
+    includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
+    flags = ["-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-DPYATTR_NO_CLONES", "-Wno-psabi"]
+    sources = [CSRC / "bind_cuda.cpp", *sorted(CSRC.glob("*.cu"))]
+    objects = [str(folder / f"{source.stem}.o") for source in sources]
+
+    def compile_one(source: Path, target: str) -> None:
+        command = ["g++", *flags, *includes, "-x", "c++", "-c", str(source), "-o", target]
+        subprocess.run(command, check=True, capture_output=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(compile_one, sources, objects))
+    subprocess.run(["g++", "-shared", *objects, "-o", str(path)], check=True, capture_output=True)
+    spec = importlib.util.spec_from_file_location("_cuda", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def host_module(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    pytest.importorskip("pybind11")
+    if shutil.which("g++") is None:
+        pytest.skip("needs a compiler")
+    module = module_for_the_host(tmp_path_factory.mktemp("cuda"))
+    assert module.device_count() == 0
+    module.device_count = lambda: 1  # type: ignore[attr-defined]
+    return module
+
+
+@pytest.fixture(params=["elements", pytest.param("device", marks=pytest.mark.gpu)])
+def cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The CUDA backend's module: its elements in loops on the host, or on a device."""
+    if request.param == "device":
+        if not has_gpu():
+            pytest.skip("needs pyattr._cuda and a CUDA device")
+        assert kernels._cuda is not None
+        return kernels._cuda
+    module: ModuleType = request.getfixturevalue("host_module")
+    monkeypatch.setattr(kernels, "_cuda", module)
+    return module
+
+
+def test_results_have_the_bits_of_the_cpu(cuda: ModuleType) -> None:
+    expected = everything()
+    before = kernels.get_num_threads()
+    with kernels.use_backend("cuda"):
+        assert kernels.compiled() is cuda
+        assert everything() == expected
+    assert kernels.compiled() is not cuda
+    assert kernels.get_num_threads() == before
+
+
+@pytest.mark.parametrize("n", [1, 31, 33, 64, 65, 127, 129, 1000])
+def test_sizes_around_word_edges(cuda: ModuleType, n: int) -> None:
+    packed = masks_of(n, n + 1)
+    values = np.random.default_rng(0).integers(-9, 9, (n, 3)).astype(np.int32)
+    logits, labels = normal(n, 3), np.arange(n) % 3
+
+    def results() -> list[bytes]:
+        return [
+            kernels.sample_masks(5, 0, 3, n, n, 0x4CCCCCCD).tobytes(),
+            kernels.sample_masks(5, 0, 3, 2, n, 1 << 32).tobytes(),
+            kernels.correlate_masks(packed, 5, 1, 2, n + 1, 3 << 30, 7).tobytes(),
+            kernels.packed_matmul(packed, normal(n + 1, 2)).tobytes(),
+            kernels.packed_matmul_transposed(packed, normal(n, 2), n + 1).tobytes(),
+            exact_sums.gram(packed, n + 1, np.ones((n + 1, n + 1), np.int32)).tobytes(),
+            exact_sums.exact_matmul_transposed(
+                packed, values, n + 1, np.ones((n + 1, 3), np.int64)
+            ).tobytes(),
+            kernels.margins(logits, labels).tobytes(),
+            kernels.margins(logits.astype(np.float16), labels).tobytes(),
+            kernels.margins((logits.view(np.uint32) >> 16).astype(np.uint16), labels).tobytes(),
+        ]
+
+    expected = results()
+    with kernels.use_backend("cuda"):
+        assert results() == expected
+
+
+def test_ranges_are_kept(cuda: ModuleType) -> None:
+    packed, weights = masks_of(10, 200), normal(200, 6)
+    out = np.full((10, 6), 7, np.float32)
+    cuda.packed_matmul(packed, weights, out, 2, 5, 1, 4)
+    inside = np.zeros((10, 6), bool)
+    inside[2:5, 1:4] = True
+    assert np.array_equal(out[inside], kernels.packed_matmul(packed, weights)[inside])
+    assert (out[~inside] == 7).all()
+    sums = np.full((200, 6), 7, np.int64)
+    values = np.arange(60, dtype=np.int32).reshape(10, 6)
+    cuda.packed_matmul_transposed(packed, values, sums, 64, 150, 1, 4)
+    exact = exact_sums.exact_matmul_transposed(packed, values, 200)
+    assert np.array_equal(sums[64:150, 1:4] - 7, exact[64:150, 1:4])
+    sums[64:150, 1:4] = 7
+    assert (sums == 7).all()
+
+
+def test_full_panels_and_empty_inputs(cuda: ModuleType) -> None:
+    with kernels.use_backend("cuda"):
+        packed = kernels.sample_masks(0, 0, 0, 2100, 65, 1 << 32)
+        values = np.full((2100, 1), 1 - FIXED_POINT_LIMIT, np.int32)
+        got = exact_sums.exact_matmul_transposed(packed, values, 65)
+        assert (got == 2100 * (1 - FIXED_POINT_LIMIT)).all()
+        assert (exact_sums.gram(packed, 65) == 2100).all()
+        assert kernels.packed_matmul(masks_of(3, 10), normal(10, 0)).shape == (3, 0)
+        assert (exact_sums.gram(masks_of(0, 10), 10) == 0).all()
+        assert kernels.margins(normal(0, 4, 3), [0, 1, 2, 0]).shape == (0, 4)
+        with pytest.raises(ValueError, match="NaN or infinity for target 1"):
+            exact_sums.to_fixed_point(np.array([[0, np.nan]]), np.zeros(2), np.ones(2))
+
+
+def test_sufficient_statistics_are_those_of_the_cpu(cuda: ModuleType) -> None:
+    masks, outputs = sample_masks(300, 70, seed=1), normal(300, 3)
+    expected = SufficientStatistics.of(masks, outputs)
+    with kernels.use_backend("cuda"):
+        got = SufficientStatistics.of(masks, outputs, block_rows=100)
+    assert np.array_equal(got.counts, expected.counts)
+    assert np.array_equal(got.cross_steps, expected.cross_steps)
+    assert np.array_equal(got.square_steps, expected.square_steps)
+
+
+def test_without_a_device_the_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_cuda", None)
+    with pytest.raises(RuntimeError, match="got none"), kernels.use_backend("cuda"):
+        pass
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+def test_the_module_can_be_imported_without_a_device() -> None:
+    module = pytest.importorskip("pyattr._cuda")
+    assert module.device_count() >= 0
+    if module.device_count() == 0:
+        with pytest.raises(RuntimeError, match="cuda: expected success"):
+            module.sample_masks(0, 0, 0, 10, 1 << 31, np.zeros((3, 8), np.uint8), 0, 3)
