@@ -89,7 +89,7 @@ def read_file(
     try:
         with safe_open(name, framework="np") as file:
             metadata = dict(file.metadata() or {})
-            parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - a handle, not a mapping
             layout = {k: (p.get_dtype(), tuple(p.get_shape())) for k, p in parts.items()}
             check(name, metadata, layout)
             return {key: file.get_tensor(key) for key in parts}, metadata

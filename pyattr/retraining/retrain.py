@@ -131,7 +131,7 @@ class _Run:
         where = f"row {number} (seed {seed}, {len(indices)} examples)"
         try:
             returned = self.train(indices, seed)
-        except Exception as error:
+        except Exception as error:  # the user's code: whatever it raises is named with its row
             raise RuntimeError(f"train: {type(error).__name__} at {where}: {error}") from error
         try:
             output = np.atleast_1d(np.asarray(returned, dtype=np.float32))
@@ -210,6 +210,6 @@ def retrain_with(train: Train, groups: ArrayLike | None = None, n_jobs: int = 1)
 def _check_importable(train: Train) -> None:
     try:
         pickle.dumps(train)
-    except Exception as error:
+    except Exception as error:  # pickling runs the object's own code, which can raise anything
         expected = "a function defined at the top level of a module, when n_jobs is above 1"
         raise bad_value("train", expected, f"{train!r} ({error})") from error
