@@ -25,6 +25,9 @@ HONEST_SHARE = 1.0 / 3.0
 HONEST_SHARE_WORST = 0.45
 # Chance that an honest prover with that residual is not accepted, over all targets.
 HONEST_MISS = 0.05
+# One leaf counts seed noise as gap, so a pilot that saw too little of it would be fatal: only where it
+# is this share of ε at most.
+ONE_LEAF_NOISE = 0.1
 _LEAVES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
@@ -84,7 +87,11 @@ def choose_clusters(
     p = criterion.p
     rho = highest_rho(p)
     miss = HONEST_MISS / n_targets
-    leaves = list(_LEAVES) if rho < 1.0 else [1] if criterion.bound == "moment" else [1, *_LEAVES]
+    leaves = list(_LEAVES)
+    if criterion.bound == "moment" and rho == 1.0:
+        leaves = [1]
+    elif noise <= ONE_LEAF_NOISE * epsilon and rho == 1.0:
+        leaves = [1, *leaves]
     best: tuple[float, int, ClusterDesign] | None = None
     for n_leaves in leaves:
         easy = n_leaves == 1 and n_targets == 1
