@@ -204,12 +204,15 @@ void bind_margins(const Array<Bits>& logits, const Array<std::int64_t>& labels, 
   const auto* y = labels.data();
   // Those of these rows; no branches, so that a long vector of labels costs little.
   const std::size_t first = n_targets ? rows.begin % n_targets : 0, n_rows = rows.end - rows.begin;
-  bool good = true;
-  for (std::size_t t = first; t < pyattr::least(n_targets, first + n_rows); ++t)
-    good &= static_cast<std::uint64_t>(y[t]) < n_classes;
-  for (std::size_t t = 0; first + n_rows > n_targets && t < first; ++t)
-    good &= static_cast<std::uint64_t>(y[t]) < n_classes;
-  require(good, "labels: expected values in [0, n_classes), got another");
+  std::uint64_t signs = 0;  // the highest bit: whether a label or n_classes - 1 - label is negative
+  const auto look_at = [&](std::size_t begin, std::size_t end) {
+    for (std::size_t t = begin; t < end; ++t)
+      signs |=
+          static_cast<std::uint64_t>(y[t]) | (n_classes - 1 - static_cast<std::uint64_t>(y[t]));
+  };
+  look_at(first, pyattr::least(n_targets, first + n_rows));
+  if (first + n_rows > n_targets) look_at(0, first);
+  require(signs >> 63 == 0, "labels: expected values in [0, n_classes), got another");
   const auto* z = reinterpret_cast<const Logit*>(logits.data());
   auto* o = out.mutable_data();
   py::gil_scoped_release release;
