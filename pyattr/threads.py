@@ -21,6 +21,7 @@ __all__ = ["get_num_threads", "over_outputs", "over_rows", "over_triangle", "set
 _TARGET_BLOCK = 16  # targets that share one table look-up (csrc/packed_matmul.hpp)
 _MIN_OUTPUTS = 512  # with fewer outputs a thread, building the tables would cost more
 _MIN_WORK = 1 << 16  # elements that are worth a thread's start
+_MIN_TILES = 4  # rows of tiles that share their partners in cache (csrc/gram.hpp)
 _TASKS = 4  # a thread, where cutting finer costs nothing: whoever is done takes the next
 
 _n_threads = os.cpu_count() or 1
@@ -138,7 +139,9 @@ def over_triangle(n_tiles: int, kernel: Callable[[int, int], None]) -> None:
     n_tiles : int
     kernel : callable
     """
-    parts = 1 if _n_threads == 1 else min(_TASKS * _n_threads, n_tiles)
+    parts = (
+        1 if _n_threads == 1 else min(_TASKS * _n_threads, max(_n_threads, n_tiles // _MIN_TILES))
+    )
     # Rows before e hold the share 1 - (1 - e / n)² of the area.
     edges = [round(n_tiles * (1.0 - math.sqrt(1.0 - k / parts))) for k in range(parts)] + [n_tiles]
     _run([partial(kernel, b, e) for b, e in itertools.pairwise(edges) if b < e])
