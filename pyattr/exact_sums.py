@@ -21,6 +21,7 @@ from pyattr.threads import over_outputs, over_rows, over_triangle
 __all__ = ["exact_matmul_transposed", "gram", "to_fixed_point"]
 
 _GRAM_TILE = 64
+_TURNED_TILES = 8  # tiles that are turned together
 _GRAM_ROWS = 1 << 15  # masks turned at a time: a tile of them, 256 KiB, stays in L2
 _MAX_MASKS = (1 << 31) - 1
 
@@ -62,8 +63,13 @@ def gram(
 def _add_gram(bits: NDArray[np.uint8], n_train: int, kernel: int, out: NDArray[np.int32]) -> None:
     n_tiles, n_blocks = -(-n_train // _GRAM_TILE), 8 * -(-len(bits) // 256)
     turned = np.empty((n_tiles, n_blocks, _GRAM_TILE), np.uint32)
+    n_groups = -(-n_tiles // _TURNED_TILES)
     over_rows(
-        n_tiles, len(bits) * 8, lambda b, e: compiled().turn_masks(bits, n_train, turned, b, e)
+        n_groups,
+        len(bits) * 8 * _TURNED_TILES,
+        lambda b, e: compiled().turn_masks(
+            bits, n_train, turned, b * _TURNED_TILES, min(e * _TURNED_TILES, n_tiles)
+        ),
     )
     over_triangle(n_tiles, lambda b, e: compiled().gram(turned, kernel, out, b, e))
 

@@ -186,15 +186,16 @@ def test_margins_of_any_number_of_rows(n_rows: int) -> None:
     np.testing.assert_allclose(got, reference.margins(logits, labels, "logsumexp"), atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", MARGIN_KINDS)
 @pytest.mark.parametrize("n_classes", [2, 3, 10, 65])
-def test_margins_of_16_bit_logits_are_those_of_the_same_numbers(n_classes: int) -> None:
+def test_margins_of_16_bit_logits_are_those_of_the_same_numbers(n_classes: int, kind: str) -> None:
     logits, labels = 3 * normal(70, 13, n_classes), np.arange(13) % n_classes
     for half in (logits.astype(np.float16), np.float16(1e-6) * logits.astype(np.float16)):
-        expected = kernels.margins(half.astype(np.float32), labels)
-        assert kernels.margins(half, labels).tobytes() == expected.tobytes()
+        expected = kernels.margins(half.astype(np.float32), labels, kind)
+        assert kernels.margins(half, labels, kind).tobytes() == expected.tobytes()
     bits = (logits.view(np.uint32) >> 16).astype(np.uint16)
-    expected = kernels.margins((bits.astype(np.uint32) << 16).view(np.float32), labels)
-    assert kernels.margins(bits, labels).tobytes() == expected.tobytes()
+    expected = kernels.margins((bits.astype(np.uint32) << 16).view(np.float32), labels, kind)
+    assert kernels.margins(bits, labels, kind).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.uint16])
@@ -228,6 +229,9 @@ def test_margins_at_the_limits(backend: str) -> None:
         ([nan, 0, 0], [nan] * 5),
         ([0, nan, 0], [nan] * 5),
         ([0, 0, nan], [nan] * 5),
+        ([0, nan, inf], [nan] * 5),
+        ([0, inf, nan], [nan] * 5),
+        ([inf, nan, -inf], [nan] * 5),
     ]
     logits = np.array([[z] for z, _ in cases], np.float32)
     for column, kind in enumerate(MARGIN_KINDS):
@@ -380,8 +384,14 @@ def test_the_compiled_module_never_misreads_an_array() -> None:
     for at in [(0, 5, 0, 6), (3, 2, 0, 6), (0, 4, 0, 7)]:
         with pytest.raises(ValueError, match="range"):
             _cpu.packed_matmul(packed, weights, out, *at)
-    with pytest.raises(ValueError, match="labels"):
-        _cpu.margins(normal(2, 3), np.array([0, 3]), 0, np.empty(2, np.float32), 0, 2)
+    # A range looks at its own labels, wherever it begins.
+    labels, margin = np.array([0, 1, 3]), np.empty(5, np.float32)
+    _cpu.margins(normal(5, 3), labels, 0, margin, 0, 2)
+    for at in [(0, 5), (1, 3), (2, 4), (4, 5)]:
+        bad = labels[::-1].copy() if at == (4, 5) else labels
+        bad[1] = -1 if at == (4, 5) else 1
+        with pytest.raises(ValueError, match="labels"):
+            _cpu.margins(normal(5, 3), bad, 0, margin, *at)
 
 
 def test_empty_inputs_give_empty_results(backend: str) -> None:
