@@ -143,9 +143,7 @@ def test_one_example_has_the_exact_posterior(value):
     """N = 1: coordinate ascent is Bayes' rule at the prior and noise that EM ends with."""
     gram, cross = np.float32([[0.24]]), np.float32([[value]])
     variances = np.float32([[0.0, 0.01, 0.5]])
-    fits = fit_mixtures(
-        gram, cross, np.ones(1), 100, variances, corrected=False, max_sweeps=500, tolerance=1e-14
-    )
+    fits = fit_mixtures(gram, cross, np.ones(1), 100, variances, max_sweeps=500, tolerance=1e-14)
     mean, variance = posterior_by_quadrature(
         gram[0, 0], value, fits.noise[0] / 100, fits.proportions[0], variances[0]
     )
@@ -157,9 +155,7 @@ def test_two_independent_examples_have_the_exact_posterior():
     """With no correlation between them mean field is exact: each has its own quadrature."""
     gram = np.float32([[0.25, 0.0], [0.0, 0.1]])
     cross, variances = np.float32([[0.1, 0.02]]), np.float32([[0.0, 0.04, 0.4]])
-    fits = fit_mixtures(
-        gram, cross, np.ones(1), 50, variances, corrected=False, max_sweeps=500, tolerance=1e-14
-    )
+    fits = fit_mixtures(gram, cross, np.ones(1), 50, variances, max_sweeps=500, tolerance=1e-14)
     for i in range(2):
         mean, variance = posterior_by_quadrature(
             gram[i, i], cross[0, i], fits.noise[0] / 50, fits.proportions[0], variances[0]
@@ -176,7 +172,7 @@ def test_a_normal_prior_is_ridge_regression():
     start = np.tile(np.float32([0, 0.05]), (5, 1))
     only = np.tile(np.float32([0, 1]), (5, 1))
     fits = fit_mixtures(
-        gram, cross, square, 400, start, proportions=only, normal=True, corrected=False,
+        gram, cross, square, 400, start, proportions=only, normal=True,
         tolerance=1e-12, max_sweeps=2000,
     )  # fmt: skip
     assert (fits.sweeps > 0).all()
