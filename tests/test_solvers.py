@@ -186,6 +186,32 @@ def test_a_normal_prior_is_ridge_regression():
     np.testing.assert_allclose(fits.residual, residual, rtol=1e-4)
 
 
+def test_an_extra_row_keeps_a_fit_to_few_rows_from_passing_for_one_without_noise():
+    """40 rows, 80 examples, 5% noise: some targets look as if there were none."""
+    rows, _, (gram, _, _) = problem(80, n_rows=40)
+    rng = np.random.default_rng(7)
+    values = rows @ rng.standard_normal((80, 64)) + rng.standard_normal((40, 64))
+    values -= values.mean(axis=0)
+    values /= np.sqrt(np.square(values).mean(axis=0))
+    cross = np.ascontiguousarray((rows.T @ values / 40).T, np.float32)
+    kept = np.maximum(1.0 - 2.0 * np.linspace(0.0, 1.0, 257), 0.0)
+    variances, proportions = np.zeros((2, 64, 2), np.float32)
+    variances[:, 1], proportions[:, 1] = 0.015, 1.0
+    with_row, without = (
+        fit_mixtures(
+            gram, cross, np.ones(64), 40, variances, proportions=proportions, kept=kept,
+            normal=True, extra_rows=extra_rows,
+        )
+        for extra_rows in (1.0, 0.0)
+    )  # fmt: skip
+    assert (with_row.sweeps > 0).all()
+    assert with_row.freedom.max() < 0.8
+    assert with_row.noise.min() > 0.1
+    # Without it they take more degrees of freedom than there are rows, and go on taking.
+    assert without.freedom.max() > 1.0
+    assert (without.sweeps < 0).any()
+
+
 def test_wrong_arrays_are_refused():
     _, _, (gram, cross, square) = problem(20)
     with pytest.raises(ValueError, match="lambdas"):

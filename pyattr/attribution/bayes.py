@@ -117,17 +117,16 @@ def fit_bayes(statistics: SufficientStatistics, *, intercept: bool = True) -> Ba
     # Each fitted weight lowers the error on the rows of the fit, and so its estimate, by about one
     # part in n_rows, whether or not there was anything to fit.
     chosen = normal.error <= mixture.error * np.exp(_N_COMPONENTS / problem.n_rows)
-    better: tuple[NDArray[Any], ...] = normal
-    usual: tuple[NDArray[Any], ...] = mixture
-    mean, deviation, noise, freedom, error = (
-        np.where(chosen, one.T, other.T) for one, other in zip(better, usual, strict=True)
-    )
+
+    def better(one: NDArray[Any], other: NDArray[Any]) -> Float64:
+        return np.where(chosen, one.T, other.T)
+
     return BayesFit(
-        mean * scale,
-        deviation * scale,
-        error * scale**2,
-        noise * scale**2,
-        freedom * problem.n_rows,
+        better(normal.mean, mixture.mean) * scale,
+        better(normal.deviation, mixture.deviation) * scale,
+        better(normal.error, mixture.error) * scale**2,
+        better(normal.noise, mixture.noise) * scale**2,
+        better(normal.freedom, mixture.freedom) * problem.n_rows,
         chosen,
     )
 
