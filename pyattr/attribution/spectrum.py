@@ -25,9 +25,9 @@ __all__ = ["kept_precision"]
 
 _N_POINTS = 257
 _PENALTIES = np.geomspace(1e4, 1e-5, 300)
-_MOST_EXACT = 2048  # columns; beyond, quadrature costs less and the traces' error is below 1%
+_MOST_EXACT = 768  # columns; beyond, quadrature costs less and the traces' error is below 1%
 _N_PROBES = 8
-_N_STEPS = 40
+_N_STEPS = 24
 _LEAST_NORM = 1e-4
 
 Float32 = NDArray[np.float32]
