@@ -82,10 +82,11 @@ void bind_lasso_paths(const Array<float>& gram, const Array<float>& cross,
 
 void bind_fit_mixtures(const Array<float>& gram, const Array<float>& cross,
                        const Array<double>& square, const Array<float>& variances, double n_rows,
-                       bool corrected, bool normal, int max_sweeps, double tolerance,
-                       Array<float>& weights, Array<float>& deviations, Array<float>& proportions,
-                       Array<double>& noise, Array<double>& freedom, Array<double>& residual,
-                       Array<std::int32_t>& sweeps, std::size_t begin, std::size_t end) {
+                       const Array<double>& kept, double extra_rows, bool normal, int max_sweeps,
+                       double tolerance, Array<float>& weights, Array<float>& deviations,
+                       Array<float>& proportions, Array<double>& noise, Array<double>& freedom,
+                       Array<double>& residual, Array<std::int32_t>& sweeps, std::size_t begin,
+                       std::size_t end) {
   const auto n = static_cast<std::size_t>(gram.ndim() == 2 ? gram.shape(0) : 0);
   const auto n_targets = static_cast<std::size_t>(square.size());
   const auto n_components =
@@ -94,6 +95,7 @@ void bind_fit_mixtures(const Array<float>& gram, const Array<float>& cross,
     throw py::value_error("variances: expected 2 to 16 components, got another number");
   if (begin % pyattr::kLanes)
     throw py::value_error("begin: expected a multiple of 16, got another");
+  if (kept.size() < 2) throw py::value_error("kept: expected at least 2 numbers, got fewer");
   require_shape(gram, "gram", {n, n});
   require_shape(cross, "cross", {n_targets, n});
   require_shape(square, "square", {n_targets});
@@ -105,9 +107,19 @@ void bind_fit_mixtures(const Array<float>& gram, const Array<float>& cross,
   require_shape(freedom, "freedom", {n_targets});
   require_shape(residual, "residual", {n_targets});
   require_shape(sweeps, "sweeps", {n_targets});
-  const pyattr::MixtureProblem problem{gram.data(), cross.data(), square.data(), variances.data(),
-                                       n,           n_components, n_rows,        corrected,
-                                       normal,      max_sweeps,   tolerance};
+  const pyattr::MixtureProblem problem{gram.data(),
+                                       cross.data(),
+                                       square.data(),
+                                       variances.data(),
+                                       n,
+                                       n_components,
+                                       n_rows,
+                                       kept.data(),
+                                       static_cast<std::size_t>(kept.size()),
+                                       extra_rows,
+                                       normal,
+                                       max_sweeps,
+                                       tolerance};
   const pyattr::MixtureFit out{weights.mutable_data(),     deviations.mutable_data(),
                                proportions.mutable_data(), noise.mutable_data(),
                                freedom.mutable_data(),     residual.mutable_data(),
@@ -127,8 +139,8 @@ void bind_solvers(py::module_& m) {
         py::arg("n_done").noconvert(), py::arg("begin"), py::arg("end"));
   m.def("fit_mixtures", &bind_fit_mixtures, py::arg("gram").noconvert(),
         py::arg("cross").noconvert(), py::arg("square").noconvert(),
-        py::arg("variances").noconvert(), py::arg("n_rows"), py::arg("corrected"),
-        py::arg("normal"), py::arg("max_sweeps"), py::arg("tolerance"),
+        py::arg("variances").noconvert(), py::arg("n_rows"), py::arg("kept").noconvert(),
+        py::arg("extra_rows"), py::arg("normal"), py::arg("max_sweeps"), py::arg("tolerance"),
         py::arg("weights").noconvert(), py::arg("deviations").noconvert(),
         py::arg("proportions").noconvert(), py::arg("noise").noconvert(),
         py::arg("freedom").noconvert(), py::arg("residual").noconvert(),

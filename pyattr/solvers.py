@@ -126,7 +126,7 @@ class MixtureFits(NamedTuple):
     proportions : (n_targets, n_components) float32
         Fitted weights of the prior's components.
     noise : (n_targets,) float64
-        Fitted noise variance; with the correction, that of a fresh row around the prediction.
+        Fitted noise variance.
     freedom : (n_targets,) float64
         Effective degrees of freedom over the number of rows.
     residual : (n_targets,) float64
@@ -152,7 +152,8 @@ def fit_mixtures(
     variances: Float32,
     *,
     proportions: Float32 | None = None,
-    corrected: bool = True,
+    kept: Float64 | None = None,
+    extra_rows: float = 0.0,
     normal: bool = False,
     tolerance: float = 1e-6,
     max_sweeps: int = 300,
@@ -169,8 +170,13 @@ def fit_mixtures(
         Variances of the prior's components, rising from 0; 2 to 16 components.
     proportions : (n_targets, n_components) float32, optional
         Where EM starts; by default all equal.
-    corrected : bool
-        Whether to correct each coordinate's evidence for what it has itself absorbed (TAP).
+    kept : (n_points,) float64, optional
+        What is left of a score's own precision where the scores are shrunk by a mean factor of
+        0, ... 1, evenly spaced (`pyattr.attribution.spectrum.kept_precision`); by default 1:
+        mean field.
+    extra_rows : float
+        How many rows to add at the mean subset, with an output one standard deviation from the
+        mean that no score explains. With 1 a fit to few rows never passes for one without noise.
     normal : bool
         One normal prior instead, with its variance fitted too: the second of two components.
     tolerance : float
@@ -193,7 +199,8 @@ def fit_mixtures(
         np.zeros(n_targets),
         np.zeros(n_targets, np.int32),
     )
-    given = (gram, cross, square, variances, float(n_rows), corrected, normal)
+    kept = np.ones(2) if kept is None else kept
+    given = (gram, cross, square, variances, float(n_rows), kept, extra_rows, normal)
     over_outputs(
         1,
         n_targets,

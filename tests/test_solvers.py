@@ -143,9 +143,7 @@ def test_one_example_has_the_exact_posterior(value):
     """N = 1: coordinate ascent is Bayes' rule at the prior and noise that EM ends with."""
     gram, cross = np.float32([[0.24]]), np.float32([[value]])
     variances = np.float32([[0.0, 0.01, 0.5]])
-    fits = fit_mixtures(
-        gram, cross, np.ones(1), 100, variances, corrected=False, max_sweeps=500, tolerance=1e-14
-    )
+    fits = fit_mixtures(gram, cross, np.ones(1), 100, variances, max_sweeps=500, tolerance=1e-14)
     mean, variance = posterior_by_quadrature(
         gram[0, 0], value, fits.noise[0] / 100, fits.proportions[0], variances[0]
     )
@@ -157,9 +155,7 @@ def test_two_independent_examples_have_the_exact_posterior():
     """With no correlation between them mean field is exact: each has its own quadrature."""
     gram = np.float32([[0.25, 0.0], [0.0, 0.1]])
     cross, variances = np.float32([[0.1, 0.02]]), np.float32([[0.0, 0.04, 0.4]])
-    fits = fit_mixtures(
-        gram, cross, np.ones(1), 50, variances, corrected=False, max_sweeps=500, tolerance=1e-14
-    )
+    fits = fit_mixtures(gram, cross, np.ones(1), 50, variances, max_sweeps=500, tolerance=1e-14)
     for i in range(2):
         mean, variance = posterior_by_quadrature(
             gram[i, i], cross[0, i], fits.noise[0] / 50, fits.proportions[0], variances[0]
@@ -176,7 +172,7 @@ def test_a_normal_prior_is_ridge_regression():
     start = np.tile(np.float32([0, 0.05]), (5, 1))
     only = np.tile(np.float32([0, 1]), (5, 1))
     fits = fit_mixtures(
-        gram, cross, square, 400, start, proportions=only, normal=True, corrected=False,
+        gram, cross, square, 400, start, proportions=only, normal=True,
         tolerance=1e-12, max_sweeps=2000,
     )  # fmt: skip
     assert (fits.sweeps > 0).all()
@@ -188,6 +184,32 @@ def test_a_normal_prior_is_ridge_regression():
         np.testing.assert_allclose(fits.weights[t], expected, atol=2e-4)
     residual = np.square(values - rows @ fits.weights.T).mean(axis=0)
     np.testing.assert_allclose(fits.residual, residual, rtol=1e-4)
+
+
+def test_an_extra_row_keeps_a_fit_to_few_rows_from_passing_for_one_without_noise():
+    """40 rows, 80 examples, 5% noise: some targets look as if there were none."""
+    rows, _, (gram, _, _) = problem(80, n_rows=40)
+    rng = np.random.default_rng(7)
+    values = rows @ rng.standard_normal((80, 64)) + rng.standard_normal((40, 64))
+    values -= values.mean(axis=0)
+    values /= np.sqrt(np.square(values).mean(axis=0))
+    cross = np.ascontiguousarray((rows.T @ values / 40).T, np.float32)
+    kept = np.maximum(1.0 - 2.0 * np.linspace(0.0, 1.0, 257), 0.0)
+    variances, proportions = np.zeros((2, 64, 2), np.float32)
+    variances[:, 1], proportions[:, 1] = 0.015, 1.0
+    with_row, without = (
+        fit_mixtures(
+            gram, cross, np.ones(64), 40, variances, proportions=proportions, kept=kept,
+            normal=True, extra_rows=extra_rows,
+        )
+        for extra_rows in (1.0, 0.0)
+    )  # fmt: skip
+    assert (with_row.sweeps > 0).all()
+    assert with_row.freedom.max() < 0.8
+    assert with_row.noise.min() > 0.1
+    # Without it they take more degrees of freedom than there are rows, and go on taking.
+    assert without.freedom.max() > 1.0
+    assert (without.sweeps < 0).any()
 
 
 def test_wrong_arrays_are_refused():
