@@ -126,7 +126,7 @@ void bind_fit_mixtures(const Array<float>& gram, const Array<float>& cross,
 }  // namespace
 
 void bind_solvers(py::module_& m) {
-  py::class_<pyattr::GramCodes>(m, "GramCodes")
+  py::class_<pyattr::GramCodes>(m, "GramCodes", py::module_local())
       .def(py::init(&make_gram_codes), py::arg("gram").noconvert(), py::keep_alive<1, 2>());
   m.def("lasso_paths", &bind_lasso_paths, py::arg("gram"), py::arg("cross").noconvert(),
         py::arg("square").noconvert(), py::arg("lambdas").noconvert(),
