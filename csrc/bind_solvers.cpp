@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -41,16 +42,21 @@ pyattr::Range range_within(std::size_t begin, std::size_t end, std::size_t size)
 
 using HeldOutArrays = std::tuple<Array<float>, Array<float>, Array<double>, int, double>;
 
-void bind_lasso_paths(const Array<float>& gram, const Array<float>& cross,
+std::unique_ptr<pyattr::GramCodes> make_gram_codes(const Array<float>& gram) {
+  const auto n = static_cast<std::size_t>(gram.ndim() == 2 ? gram.shape(0) : 0);
+  require_shape(gram, "gram", {n, n});
+  return std::make_unique<pyattr::GramCodes>(gram.data(), n);
+}
+
+void bind_lasso_paths(pyattr::GramCodes& codes, const Array<float>& cross,
                       const Array<double>& square, const Array<double>& lambdas,
                       const Array<std::int32_t>& n_steps, double tolerance,
                       const std::optional<HeldOutArrays>& held_out, Array<float>& weights,
                       Array<double>& gaps, Array<double>& errors, Array<std::int32_t>& n_done,
                       std::size_t begin, std::size_t end) {
-  const auto n = static_cast<std::size_t>(gram.ndim() == 2 ? gram.shape(0) : 0);
+  const std::size_t n = codes.n();
   const auto n_targets = static_cast<std::size_t>(square.size());
   const auto n_lambdas = static_cast<std::size_t>(lambdas.ndim() == 2 ? lambdas.shape(1) : 0);
-  require_shape(gram, "gram", {n, n});
   require_shape(cross, "cross", {n_targets, n});
   require_shape(square, "square", {n_targets});
   require_shape(lambdas, "lambdas", {n_targets, n_lambdas});
@@ -63,7 +69,7 @@ void bind_lasso_paths(const Array<float>& gram, const Array<float>& cross,
     require_shape(weights, "weights", {n_targets, n_lambdas, n});
   else
     require_shape(weights, "weights", {n_targets, n});
-  pyattr::LassoProblem problem{gram.data(),    cross.data(),   square.data(),
+  pyattr::LassoProblem problem{codes.gram(),   cross.data(),   square.data(),
                                lambdas.data(), n_steps.data(), n,
                                n_lambdas,      tolerance,      {}};
   if (held_out) {
@@ -77,7 +83,7 @@ void bind_lasso_paths(const Array<float>& gram, const Array<float>& cross,
                               errors.mutable_data(), n_done.mutable_data()};
   const auto targets = range_within(begin, end, n_targets);
   py::gil_scoped_release release;
-  pyattr::lasso_paths(problem, targets, out);
+  pyattr::lasso_paths(problem, codes, targets, out);
 }
 
 void bind_fit_mixtures(const Array<float>& gram, const Array<float>& cross,
@@ -132,7 +138,9 @@ void bind_fit_mixtures(const Array<float>& gram, const Array<float>& cross,
 }  // namespace
 
 void bind_solvers(py::module_& m) {
-  m.def("lasso_paths", &bind_lasso_paths, py::arg("gram").noconvert(), py::arg("cross").noconvert(),
+  py::class_<pyattr::GramCodes>(m, "GramCodes", py::module_local())
+      .def(py::init(&make_gram_codes), py::arg("gram").noconvert(), py::keep_alive<1, 2>());
+  m.def("lasso_paths", &bind_lasso_paths, py::arg("gram"), py::arg("cross").noconvert(),
         py::arg("square").noconvert(), py::arg("lambdas").noconvert(),
         py::arg("n_steps").noconvert(), py::arg("tolerance"), py::arg("held_out"),
         py::arg("weights").noconvert(), py::arg("gaps").noconvert(), py::arg("errors").noconvert(),

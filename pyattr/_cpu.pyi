@@ -94,8 +94,11 @@ def margins_float16(
     begin: int,
     end: int,
 ) -> None: ...
+class GramCodes:
+    def __init__(self, gram: NDArray[np.float32]) -> None: ...
+
 def lasso_paths(
-    gram: NDArray[np.float32],
+    gram: GramCodes,
     cross: NDArray[np.float32],
     square: NDArray[np.float64],
     lambdas: NDArray[np.float64],

@@ -108,7 +108,9 @@ def lasso_paths(
     weights = np.zeros(shape, np.float32)
     gaps, errors = np.full((2, *lambdas.shape), np.nan)
     n_done = np.zeros(n_targets, np.int32)
-    given = (gram, cross, square, np.ascontiguousarray(lambdas), steps, tolerance)
+    # The codes are made once, by the first thread that comes to a dense target, if any does.
+    codes = _cpu.GramCodes(gram)
+    given = (codes, cross, square, np.ascontiguousarray(lambdas), steps, tolerance)
     out = (weights, gaps, errors, n_done)
     over_outputs(
         1, n_targets, 1, lambda _b, _e, *part: _cpu.lasso_paths(*given, held_out, *out, *part)

@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from pyattr import _cpu, exact_sums, kernels, reference
+from pyattr import _cpu, exact_sums, kernels, reference, solvers
 from pyattr.reference import MARGIN_KINDS, Stream
 
 SIZES = [1, 2, 3, 7, 8, 9, 31, 32, 33, 63, 64, 65, 97, 127, 128, 129, 1000]
@@ -263,7 +263,22 @@ def everything() -> list[bytes]:
         exact_sums.gram(packed, n_train).tobytes(),
         steps.tobytes(),
         exact_sums.exact_matmul_transposed(packed, steps, n_train).tobytes(),
+        *solved(),
     ]
+
+
+def solved() -> list[bytes]:
+    """Return what the solvers find for sparse and dense solutions, as bytes."""
+    rows, outputs = normal(400, 150), normal(400, 37)
+    gram, cross = (rows.T @ rows / 400).astype(np.float32), (outputs.T @ rows / 400)
+    cross, square = cross.astype(np.float32), np.square(outputs.astype(float)).mean(axis=0)
+    lambdas = np.abs(cross).max(axis=1).astype(float)[:, np.newaxis] * np.geomspace(1, 0.003, 20)
+    paths = solvers.lasso_paths(gram, cross, square, lambdas, whole=True)
+    assert (paths.weights[:, 1] != 0).mean() < 0.1
+    assert (paths.weights[:, -1] != 0).mean() > 0.8
+    variances = np.tile(np.float32([0, 0.01, 0.1]), (37, 1))
+    fits = solvers.fit_mixtures(gram, cross, square, 400, variances, max_sweeps=20)
+    return [result.tobytes() for result in (*paths, *fits)]
 
 
 @pytest.fixture(scope="module")
@@ -310,6 +325,7 @@ def test_results_do_not_depend_on_the_instruction_set(
     assert baseline.__file__ != _cpu.__file__
     assert baseline.fastest_gram_kernel() == 0
     monkeypatch.setattr(kernels, "_cpu", baseline)
+    monkeypatch.setattr(solvers, "_cpu", baseline)
     assert everything() == expected_bytes
 
 

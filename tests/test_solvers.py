@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Lasso
 
 from pyattr.kernels import set_num_threads
 from pyattr.solvers import HeldOut, fit_mixtures, lasso_paths
@@ -53,6 +54,128 @@ def test_lasso_paths_reach_their_duality_gap(n_train, ratio):
             assert gap <= tolerance + 2e-6  # the statement itself is about float32 moments
         last = lasso_paths(*moments, lambdas, tolerance=tolerance)
         np.testing.assert_array_equal(last.weights, paths.weights[:, -1])
+
+
+def many_used(n_train=300, n_targets=70, n_rows=700, seed=3, n_constant=0):
+    """Rows of very unequal frequency, some constant, and outputs that need most of them."""
+    rng = np.random.default_rng(seed)
+    rows = (rng.random((n_rows, n_train)) < rng.uniform(0.02, 0.6, n_train)).astype(float)
+    rows[:, :n_constant] = 1.0
+    values = rows @ rng.standard_normal((n_train, n_targets))
+    values += 3.0 * rng.standard_normal(values.shape)
+    return moments_of(rows, values)
+
+
+def moments_of(rows, values):
+    rows, values = rows - rows.mean(axis=0), values - values.mean(axis=0)
+    scale = np.sqrt(np.square(values).mean(axis=0))
+    values = values / np.where(scale > 0, scale, 1.0)
+    gram = (rows.T @ rows / len(rows)).astype(np.float32)
+    cross = np.ascontiguousarray((rows.T @ values / len(rows)).T, np.float32)
+    return rows, values, (gram, cross, np.square(values).mean(axis=0))
+
+
+def check_optimal(rows, values, paths, lambdas, tolerance):
+    """Check gaps, signs and gradients of whole paths in float64, from the rows."""
+    for t, k in np.ndindex(lambdas.shape):
+        weights, lam = paths.weights[t, k].astype(float), lambdas[t, k]
+        gap = gap_of(rows, values[:, t], weights, lam)
+        assert gap <= tolerance + 2e-6
+        gradient = rows.T @ (values[:, t] - rows @ weights) / len(rows)
+        # A gap bounds |X (w - w*)|² / 2m, so a coordinate's gradient by its own column's norm.
+        slack = np.sqrt(2 * (tolerance + 2e-6) * np.square(rows).mean(axis=0)) + 1e-6
+        used = weights != 0
+        assert (np.abs(gradient) <= lam + slack).all()
+        wrong = np.abs(gradient - lam * np.sign(weights))
+        assert (wrong[used] <= 2 * slack[used]).all()
+
+
+@pytest.mark.parametrize("n_train", [65, 300])
+def test_paths_that_use_most_coordinates_are_optimal(n_train):
+    """Dense targets go on in lanes, on 16-bit codes of the Gram matrix."""
+    rows, values, moments = many_used(n_train, 19)
+    lambdas = path_to(moments[1], 1e-3)
+    for tolerance in (1e-4, 1e-6):
+        paths = lasso_paths(*moments, lambdas, tolerance=tolerance, whole=True)
+        assert (paths.gaps <= tolerance).all()
+        check_optimal(rows, values, paths, lambdas, tolerance)
+    assert ((paths.weights != 0).mean(axis=2)[:, -3:] > 0.5).all()
+    with pytest.raises(AssertionError):  # the same paths are not those of other lambdas
+        check_optimal(rows, values, paths, 1.2 * lambdas, tolerance)
+
+
+def test_dense_objectives_are_those_of_scikit_learn():
+    rows, values, moments = many_used(250, 3)
+    lambdas = path_to(moments[1], 2e-3)
+    paths = lasso_paths(*moments, lambdas, tolerance=1e-7, whole=True)
+    for t, k in np.ndindex(lambdas[:, 6::5].shape):
+        lam, weights = lambdas[t, 6 + 5 * k], paths.weights[t, 6 + 5 * k].astype(float)
+        peer = Lasso(lam, fit_intercept=False, tol=1e-10, max_iter=100_000).fit(rows, values[:, t])
+        objectives = [
+            np.square(values[:, t] - rows @ w).mean() / 2 + lam * np.abs(w).sum()
+            for w in (weights, peer.coef_)
+        ]
+        assert abs(objectives[0] - objectives[1]) < 1e-6
+
+
+def test_the_company_of_a_dense_target_does_not_change_its_bits():
+    _, _, moments = many_used()
+    gram, cross, square = moments
+    lambdas = path_to(cross, 1e-3)
+    everyone = lasso_paths(*moments, lambdas, whole=True)
+    assert ((everyone.weights[:, -1] != 0).mean(axis=1) > 0.5).all()
+    order = np.random.default_rng(0).permutation(70)
+    for part in ([41], order, order[:9], order[20:37]):
+        alone = lasso_paths(gram, cross[part], square[part], lambdas[part], whole=True)
+        np.testing.assert_array_equal(alone.weights, everyone.weights[part])
+        np.testing.assert_array_equal(alone.gaps, everyone.gaps[part])
+
+
+@pytest.mark.parametrize("copy", [1.0, -1.0])
+def test_duplicated_and_complementary_columns(copy):
+    """Correlations of ±1, at the limit of the codes; the fit is that without the copies."""
+    rows, values, single = many_used(100, 18)
+    lambdas = path_to(single[1], 3e-3)
+    both, _, moments = moments_of(np.hstack([rows, copy * rows]), values)
+    paths = lasso_paths(*moments, lambdas, whole=True)
+    assert (paths.gaps <= 1e-4).all()
+    merged = paths.weights[..., :100] + np.float32(copy) * paths.weights[..., 100:]
+    only = lasso_paths(*single, lambdas, whole=True)
+    for t, k in np.ndindex(lambdas.shape):
+        # Two points within the gap of the same minimum.
+        apart = rows @ (merged[t, k] - only.weights[t, k])
+        assert np.square(apart).mean() <= 8 * (1e-4 + 2e-6)
+        assert gap_of(both, values[:, t], paths.weights[t, k].astype(float), lambdas[t, k]) < 1.1e-4
+
+
+def test_constant_columns_and_targets_in_lanes():
+    rows, values, _ = many_used(200, 20, n_constant=5)
+    values[:, 4] = 0.0
+    _, _, moments = moments_of(rows, values)
+    lambdas = path_to(moments[1], 1e-3)
+    paths = lasso_paths(*moments, lambdas, whole=True)
+    assert (paths.weights[..., :5] == 0).all()
+    assert (paths.weights[4] == 0).all()
+    assert (paths.gaps[4] == 0).all()
+    used = np.arange(20) != 4
+    assert ((paths.weights[used, -1] != 0).mean(axis=1) > 0.5).all()
+    assert (paths.gaps <= 1e-4).all()
+    # What the others get is what they get without them.
+    cut = moments[0][5:, 5:].copy(), moments[1][used, 5:], moments[2][used]
+    alone = lasso_paths(*cut, lambdas[used], whole=True)
+    apart = (paths.weights[used][..., 5:] - alone.weights) @ rows[:, 5:].T
+    assert np.square(apart).mean(axis=2).max() <= 8 * (1e-4 + 2e-6)
+
+
+def test_any_falling_lambdas_will_do():
+    """Equal, lone and uneven: a start from where the path was heading is a start only."""
+    rows, values, moments = many_used(120, 4)
+    largest = np.abs(moments[1]).max(axis=1).astype(float)[:, np.newaxis]
+    for shares in ([0.01], [0.01, 0.01, 0.0099, 1e-4, 1e-4], [1, 0.003, 0.0029, 0.002, 1e-4]):
+        lambdas = largest * shares
+        paths = lasso_paths(*moments, lambdas, whole=True)
+        assert (paths.gaps <= 1e-4).all()
+        check_optimal(rows, values, paths, lambdas, 1e-4)
 
 
 def test_lambda_max_is_exact():
