@@ -18,7 +18,7 @@ from pyattr.errors import bad_value, check_count
 from pyattr.kernels import backend, compiled
 from pyattr.threads import over_outputs, over_rows, over_triangle
 
-__all__ = ["exact_matmul_transposed", "gram", "to_fixed_point"]
+__all__ = ["column_counts", "exact_matmul_transposed", "gram", "to_fixed_point"]
 
 _GRAM_TILE = 64
 _GRAM_ROWS = 1 << 15  # masks turned at a time: a tile of them, 256 KiB, stays in L2
@@ -66,6 +66,23 @@ def _add_gram(bits: NDArray[np.uint8], n_train: int, kernel: int, out: NDArray[n
         n_tiles, len(bits) * 8, lambda b, e: compiled().turn_masks(bits, n_train, turned, b, e)
     )
     over_triangle(n_tiles, lambda b, e: compiled().gram(turned, kernel, out, b, e))
+
+
+def column_counts(packed: ArrayLike, n_train: int) -> NDArray[np.int64]:
+    """Number of masks that each example is in: the diagonal of `gram`.
+
+    Parameters
+    ----------
+    packed : (n_masks, row_bytes) uint8
+    n_train : int
+
+    Returns
+    -------
+    (n_train,) int64
+        Exact on every backend.
+    """
+    ones = np.ones((len(check_packed(packed, n_train)), 1), np.int32)
+    return exact_matmul_transposed(packed, ones, n_train)[:, 0]
 
 
 def to_fixed_point(

@@ -20,7 +20,7 @@ from pyattr.attribution.result import Attribution
 from pyattr.attribution.rows import dense_blocks
 from pyattr.attribution.statistics import SufficientStatistics
 from pyattr.errors import bad_value
-from pyattr.exact_sums import exact_matmul_transposed
+from pyattr.exact_sums import column_counts
 
 if TYPE_CHECKING:
     from pyattr.masks import Masks
@@ -221,9 +221,7 @@ def memorization(masks: Masks, outputs: ArrayLike) -> Memorization:
     values = check_outputs(masks, outputs)
     if values.shape[1] != masks.n_train:
         raise bad_value("outputs", f"{masks.n_train} targets, one an example", values.shape[1])
-    ones = np.ones((masks.n_masks, 1), np.int32)
-    count_in = exact_matmul_transposed(masks.packed, ones, masks.n_train)[:, 0]
-    count_in = _check_counts(count_in, masks.n_masks)
+    count_in = _check_counts(column_counts(masks.packed, masks.n_train), masks.n_masks)
     centre = values.mean(axis=0, dtype=np.float64)
     sums, squares = np.zeros((2, 2, masks.n_train))  # of masks with the example, and of all
     for rows, inside in dense_blocks(masks):

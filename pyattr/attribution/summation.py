@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pyattr.attribution.designs import Design
 from pyattr.attribution.fixed_point import FixedPointScale, check_squares
 from pyattr.errors import bad_value
-from pyattr.exact_sums import exact_matmul_transposed, gram
+from pyattr.exact_sums import column_counts, exact_matmul_transposed, gram
 from pyattr.reference import FIXED_POINT_LIMIT
 
 __all__ = ["MAX_BLOCK_ROWS", "MAX_MASKS", "RunningSums"]
@@ -73,8 +73,7 @@ class RunningSums:
         if self.counts.ndim == 2:
             gram(packed, n_train, out=self.counts)
         else:
-            ones = np.ones((len(packed), 1), np.int32)
-            self.counts += exact_matmul_transposed(packed, ones, n_train)[:, 0].astype(np.int32)
+            self.counts += column_counts(packed, n_train).astype(np.int32)
         exact_matmul_transposed(packed, steps, n_train, out=self.cross_steps)
         self.total_steps += steps.sum(axis=0, dtype=np.int64)
         self.square_steps += np.einsum("jt,jt->t", steps, steps, dtype=np.int64)

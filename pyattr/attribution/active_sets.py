@@ -1,0 +1,281 @@
+"""LASSO without Gram matrix: coordinate descent on the active set, gradients by packed products.
+
+The same problem, λ and cross-validation as `pyattr.attribution.lasso`. A target's path runs on the
+Gram matrix of its working set alone, counted from the bits: what it has used so far and what the
+sequential strong rule lets in. One product with all masks then gives the gradients and duality gaps
+of all targets at several λ; coordinates whose gradient is above λ join, until every gap is small.
+
+References
+----------
+Tibshirani et al., "Strong rules for discarding predictors in lasso-type problems", JRSS B 2012;
+Massias, Gramfort and Salmon, "Celer", ICML 2018, for working sets certified by the gap.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyattr import reference
+from pyattr.attribution.centred_rows import CentredRows
+from pyattr.attribution.lasso import (
+    PATIENCE,
+    RISE,
+    SELECTION_GAP,
+    LassoFit,
+    lambda_grid,
+    select,
+)
+from pyattr.attribution.rows import Rows
+from pyattr.attribution.statistics import SufficientStatistics
+from pyattr.exact_sums import column_counts, gram
+from pyattr.solvers import lasso_paths
+
+__all__ = ["fit_lasso_gram_free"]
+
+_COLUMNS = 16  # (target, λ) that share a pass: as many as one table look-up serves
+_TARGETS_AT_ONCE = 64
+_MOST_ROUNDS = 40
+_EASY = 0.8  # a coordinate whose gradient is above this share of the least λ ahead is let in
+_BLOCK_ROWS = 1 << 14
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+
+class _Problem(NamedTuple):
+    """Rows, and outputs (n_rows, n_targets) centred with them, in units of their scale."""
+
+    rows: CentredRows
+    values: Float32
+
+    @property
+    def n_rows(self) -> int:
+        return self.rows.masks.n_masks
+
+    def cross(self) -> Float64:
+        return self.rows.transposed_times(self.values) / self.n_rows
+
+    def square(self) -> Float64:
+        return np.asarray(np.einsum("jt,jt->t", *[self.values.astype(np.float64)] * 2) / self.n_rows)
+
+
+def fit_lasso_gram_free(
+    statistics: SufficientStatistics,
+    scale: Float64,
+    lambdas: Float64 | None,
+    rows: Rows,
+    n_folds: int,
+    *,
+    final_gap: float = 1e-4,
+) -> LassoFit:
+    """Fit every target at the λ of the least held-out error.
+
+    Parameters
+    ----------
+    statistics : SufficientStatistics
+        Counts of pairs are not used.
+    scale : (n_targets,) float64
+        Unit of the outputs.
+    lambdas : (n_lambdas,) float64, optional
+        As for `pyattr.attribution.lasso.fit_lasso`.
+    rows : Rows
+    n_folds : int
+        Folds of the cross-validation; 1 means none.
+    final_gap : float
+        Bound of the final fit's duality gap, over the variance of the target.
+
+    Returns
+    -------
+    LassoFit
+    """
+    fits = []
+    for first in range(0, statistics.n_targets, _TARGETS_AT_ONCE):
+        part = slice(first, first + _TARGETS_AT_ONCE)
+        values = rows.outputs(slice(0, statistics.n_rows), part, statistics.mean, scale)
+        whole = _problem(rows, values, np.ones(len(values), bool))
+        lambda_max = np.abs(whole.cross()).max(axis=0)
+        size = (statistics.n_rows, statistics.n_train)
+        grid = lambda_grid(lambda_max, *size, lambdas, scale[part])
+        chosen = select(
+            grid,
+            range(n_folds if n_folds > 1 else 0),
+            lambda fold, n_steps: _fold_errors(rows, values, grid, n_steps, fold, n_folds),
+        )
+        path = _Path(whole, grid, chosen.best + 1, final_gap)
+        while path.advance():
+            pass
+        at = np.arange(len(grid)), chosen.best
+        fits.append(
+            LassoFit(path.last_weights, grid[at], lambda_max, chosen.error, path.gaps[at])
+        )
+    scores, chosen_lambdas, largest, errors, gaps = zip(*fits, strict=True)
+    return LassoFit(
+        np.concatenate(scores, axis=1) * scale,
+        np.concatenate(chosen_lambdas) * scale,
+        np.concatenate(largest) * scale,
+        np.concatenate(errors) * scale**2,
+        np.concatenate(gaps),
+    )
+
+
+def _problem(rows: Rows, values: Float64, used: NDArray[np.bool_]) -> _Problem:
+    """Regression on some rows, centred at their own mean, or at 1/2 and 0 for half differences."""
+    masks, outputs = rows.masks[used], values[used]
+    if rows.design == "complement":
+        return _Problem(CentredRows(masks, np.full(masks.n_train, 0.5)), outputs.astype(np.float32))
+    outputs = outputs - outputs.mean(axis=0)
+    mean_row = column_counts(masks.packed, masks.n_train) / masks.n_masks
+    return _Problem(CentredRows(masks, mean_row), outputs.astype(np.float32))
+
+
+def _fold_errors(
+    rows: Rows, values: Float64, grid: Float64, n_steps: NDArray[np.int32], fold: int, n_folds: int
+) -> tuple[Float64, int]:
+    """Mean squared error on a fold at each λ, fitted to the other rows; rows of the fold."""
+    held = np.arange(len(values)) % n_folds == fold
+    fitted = _problem(rows, values, ~held)
+    # About the means of the fitted rows, as they predict.
+    mean = values[~held].mean(axis=0) if rows.design == "iid" else 0.0
+    test = CentredRows(rows.masks[held], fitted.rows.centre)
+    outputs = values[held] - mean
+    path = _Path(fitted, grid, n_steps, SELECTION_GAP)
+    errors = np.full(grid.shape, np.inf)
+    while block := path.advance():
+        targets, steps, weights = block
+        residual = outputs[:, targets] - test.times(weights)
+        errors[targets, steps] = np.einsum("jc,jc->c", residual, residual) / len(residual)
+        path.stop(_has_risen(errors))
+    last = np.isfinite(errors).sum(axis=1) - 1
+    steps = np.minimum(np.arange(grid.shape[1]), last[:, np.newaxis])
+    return np.take_along_axis(errors, steps, axis=1), len(outputs)
+
+
+def _has_risen(errors: Float64) -> NDArray[np.bool_]:
+    """Whether a target's error has stopped falling, by the rule of the Gram solver."""
+    done = np.isfinite(errors).sum(axis=1)
+    least = errors.min(axis=1)
+    last = errors[np.arange(len(errors)), np.maximum(done - 1, 0)]
+    waited = done - 1 - errors.argmin(axis=1)
+    return np.asarray((done > 0) & (waited >= PATIENCE) & (last > (1.0 + RISE) * least))
+
+
+class _Path:
+    """Solutions of several targets for falling λ, some λ at a time.
+
+    Parameters
+    ----------
+    problem : _Problem
+    grid : (n_targets, n_lambdas) float64
+    n_steps : (n_targets,) int
+        How many of the λ to fit.
+    tolerance : float
+        Bound of the duality gap over the target's mean square.
+    """
+
+    def __init__(
+        self, problem: _Problem, grid: Float64, n_steps: NDArray[np.integer], tolerance: float
+    ) -> None:
+        self._problem, self._grid, self._tolerance = problem, grid, tolerance
+        self._n_steps = np.array(n_steps)
+        self._done = np.zeros(len(grid), int)
+        self._cross, self._square = problem.cross(), problem.square()
+        self._gradient = np.abs(self._cross)  # at the last λ done
+        self._working = [np.zeros(0, np.intp) for _ in grid]
+        self._sub: list[Float32] = [np.zeros((0, 0), np.float32) for _ in grid]
+        self.last_weights = np.zeros(self._cross.shape)
+        self.gaps = np.full(grid.shape, np.nan)
+
+    def stop(self, targets: NDArray[np.bool_]) -> None:
+        """End the paths of these targets."""
+        self._n_steps[targets] = self._done[targets]
+
+    def advance(self) -> tuple[NDArray[np.intp], NDArray[np.intp], Float32] | None:
+        """Fit some more λ; their targets, numbers and weights (n_train, n), or None at the end."""
+        running = np.flatnonzero(self._done < self._n_steps)
+        if not running.size:
+            return None
+        ahead = max(1, _COLUMNS // len(running))
+        ends = np.minimum(self._done + ahead, self._n_steps)
+        for t in running:
+            least, start = self._grid[t, ends[t] - 1], self._grid[t, max(self._done[t] - 1, 0)]
+            self._admit(t, self._gradient[:, t] >= max(2.0 * least - start, _EASY * least))
+        targets = np.repeat(running, ends[running] - self._done[running])
+        steps = np.concatenate([np.arange(self._done[t], ends[t]) for t in running])
+        weights = np.zeros((len(self._cross), len(targets)), np.float32)
+        open_columns = np.ones(len(targets), bool)
+        for _ in range(_MOST_ROUNDS):
+            for t in np.unique(targets[open_columns]):
+                columns = targets == t
+                weights[:, columns] = self._solve(t, ends[t])[:, steps[columns]]
+            gradient = self._check(targets, steps, weights)
+            over = np.abs(gradient) > self._grid[targets, steps]
+            open_columns = self.gaps[targets, steps] > self._tolerance
+            grown = [
+                self._admit(t, over[:, (targets == t) & open_columns].any(axis=1))
+                for t in np.unique(targets[open_columns])
+            ]
+            if not any(grown):
+                break
+        last = steps == ends[targets] - 1
+        self._gradient[:, targets[last]] = np.abs(gradient[:, last])
+        self.last_weights[:, targets[last]] = weights[:, last]
+        self._done[running] = ends[running]
+        return targets, steps, weights
+
+    def _admit(self, t: int, wanted: NDArray[np.bool_]) -> bool:
+        """Let coordinates into a target's working set; whether there were new ones."""
+        wanted[self._working[t]] = True
+        if wanted.sum() == len(self._working[t]):
+            return False
+        self._working[t] = np.flatnonzero(wanted)
+        self._sub[t] = _sub_gram(self._problem.rows, self._working[t])
+        return True
+
+    def _solve(self, t: int, n_steps: int) -> Float32:
+        """Weights (n_train, n_steps) on the working set, from the first λ on."""
+        used = self._working[t]
+        weights = np.zeros((len(self._cross), n_steps), np.float32)
+        if used.size:
+            path = lasso_paths(
+                self._sub[t],
+                np.ascontiguousarray(self._cross[used, t], np.float32)[np.newaxis],
+                self._square[t : t + 1],
+                self._grid[t : t + 1, :n_steps],
+                tolerance=self._tolerance / 2.0,
+                whole=True,
+            )
+            weights[used] = path.weights[0].T
+        return weights
+
+    def _check(
+        self, targets: NDArray[np.intp], steps: NDArray[np.intp], weights: Float32
+    ) -> Float64:
+        """Duality gaps of the whole problem; returns the gradients (n_train, n)."""
+        values, n_rows = self._problem.values[:, targets], self._problem.n_rows
+        residual = values - self._problem.rows.times(weights)
+        gradient = self._problem.rows.transposed_times(residual) / n_rows
+        lambdas, square = self._grid[targets, steps], self._square[targets]
+        rest = np.einsum("jc,jc->c", residual, residual, dtype=np.float64) / n_rows
+        inner = np.einsum("jc,jc->c", residual, values, dtype=np.float64) / n_rows
+        largest = np.abs(gradient).max(axis=0)
+        shrink = np.minimum(1.0, lambdas / np.where(largest > 0.0, largest, 1.0))
+        size = np.abs(weights).sum(axis=0, dtype=np.float64)
+        gap = 0.5 * rest + lambdas * size - shrink * (inner - 0.5 * shrink * rest)
+        self.gaps[targets, steps] = np.maximum(gap, 0.0) / np.where(square > 0.0, square, 1.0)
+        return gradient
+
+
+def _sub_gram(rows: CentredRows, used: NDArray[np.intp]) -> Float32:
+    """Gram matrix over n_rows of some columns, (n, n) float32, from exact counts."""
+    masks, counts = rows.masks, np.zeros((len(used), len(used)), np.int32)
+    for first in range(0, masks.n_masks, _BLOCK_ROWS):
+        packed = masks.packed[first : first + _BLOCK_ROWS]
+        bits = packed[:, used // 8] >> (used % 8).astype(np.uint8) & 1
+        gram(reference.pack(bits.astype(np.bool_)), len(used), out=counts)
+    centre, share = rows.centre[used], np.diagonal(counts) / masks.n_masks
+    apart = np.outer(share, centre)
+    sub = counts / masks.n_masks - apart - apart.T + np.outer(centre, centre)
+    return np.ascontiguousarray(sub, np.float32)
