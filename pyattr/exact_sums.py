@@ -7,6 +7,7 @@ What is summed are bits (`gram`) and outputs in fixed point (`to_fixed_point`,
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from pyattr.errors import bad_value, check_count
 from pyattr.kernels import backend, compiled
 from pyattr.threads import over_outputs, over_rows, over_triangle
 
-__all__ = ["column_counts", "exact_matmul_transposed", "gram", "to_fixed_point"]
+__all__ = ["column_counts", "exact_matmul_transposed", "gram", "intersections", "to_fixed_point"]
 
 _GRAM_TILE = 64
 _GRAM_ROWS = 1 << 15  # masks turned at a time: a tile of them, 256 KiB, stays in L2
@@ -66,6 +67,36 @@ def _add_gram(bits: NDArray[np.uint8], n_train: int, kernel: int, out: NDArray[n
         n_tiles, len(bits) * 8, lambda b, e: compiled().turn_masks(bits, n_train, turned, b, e)
     )
     over_triangle(n_tiles, lambda b, e: compiled().gram(turned, kernel, out, b, e))
+
+
+def intersections(packed: ArrayLike, n_train: int) -> NDArray[np.int32]:
+    """``masks @ masks.T``: how many examples two masks share.
+
+    Parameters
+    ----------
+    packed : (n_masks, row_bytes) uint8
+    n_train : int
+
+    Returns
+    -------
+    (n_masks, n_masks) int32
+        Exact on every backend.
+    """
+    n_train = check_count("n_train", n_train, 1)
+    bits = check_packed(packed, n_train)
+    if backend() == "reference":
+        return reference.intersections(bits, n_train)
+    n_masks, out = len(bits), np.zeros((len(bits), len(bits)), np.int32)
+    # Masks stand for examples and examples for masks: rows of words are turned already.
+    kernel, n_tiles = compiled().fastest_gram_kernel(), -(-n_masks // _GRAM_TILE)
+    for first in range(0, bits.shape[1], _GRAM_ROWS // 8):
+        part = bits[:, first : first + _GRAM_ROWS // 8]
+        words = np.zeros((n_tiles * _GRAM_TILE, 8 * -(-part.shape[1] // 32)), "<u4")
+        words.view(np.uint8)[:n_masks, : part.shape[1]] = part
+        tiles = words.reshape(n_tiles, _GRAM_TILE, -1).transpose(0, 2, 1)
+        turned = np.ascontiguousarray(tiles, np.uint32)
+        over_triangle(n_tiles, functools.partial(compiled().gram, turned, kernel, out))
+    return out
 
 
 def column_counts(packed: ArrayLike, n_train: int) -> NDArray[np.int64]:

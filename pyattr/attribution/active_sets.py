@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyattr import reference
 from pyattr.attribution.centred_rows import CentredRows
 from pyattr.attribution.lasso import (
     PATIENCE,
@@ -28,18 +27,18 @@ from pyattr.attribution.lasso import (
     lambda_grid,
     select,
 )
-from pyattr.attribution.rows import Rows
+from pyattr.attribution.rows import Rows, packed_columns
 from pyattr.attribution.statistics import SufficientStatistics
-from pyattr.exact_sums import column_counts, gram
+from pyattr.exact_sums import column_counts, intersections
 from pyattr.solvers import lasso_paths
 
 __all__ = ["fit_lasso_gram_free"]
 
-_COLUMNS = 16  # (target, λ) that share a pass: as many as one table look-up serves
+_COLUMNS = 16  # (target, λ) that share a pass: at least what one table look-up serves,
+_LAMBDAS_AT_ONCE = 4  # and this many λ, for a path is solved anew with every pass
 _TARGETS_AT_ONCE = 64
 _MOST_ROUNDS = 40
 _EASY = 0.8  # a coordinate whose gradient is above this share of the least λ ahead is let in
-_BLOCK_ROWS = 1 << 14
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -181,6 +180,7 @@ class _Path:
         self._problem, self._grid, self._tolerance = problem, grid, tolerance
         self._n_steps = np.array(n_steps)
         self._done = np.zeros(len(grid), int)
+        self._columns = packed_columns(problem.rows.masks)
         self._cross, self._square = problem.cross(), problem.square()
         self._gradient = np.abs(self._cross)  # at the last λ done
         self._working = [np.zeros(0, np.intp) for _ in grid]
@@ -197,7 +197,7 @@ class _Path:
         running = np.flatnonzero(self._done < self._n_steps)
         if not running.size:
             return None
-        ahead = max(1, _COLUMNS // len(running))
+        ahead = max(_LAMBDAS_AT_ONCE, _COLUMNS // len(running))
         ends = np.minimum(self._done + ahead, self._n_steps)
         for t in running:
             least, start = self._grid[t, ends[t] - 1], self._grid[t, max(self._done[t] - 1, 0)]
@@ -231,7 +231,7 @@ class _Path:
         if wanted.sum() == len(self._working[t]):
             return False
         self._working[t] = np.flatnonzero(wanted)
-        self._sub[t] = _sub_gram(self._problem.rows, self._working[t])
+        self._sub[t] = _sub_gram(self._columns, self._problem.rows, self._working[t])
         return True
 
     def _solve(self, t: int, n_steps: int) -> Float32:
@@ -268,14 +268,12 @@ class _Path:
         return gradient
 
 
-def _sub_gram(rows: CentredRows, used: NDArray[np.intp]) -> Float32:
+def _sub_gram(columns: NDArray[np.uint8], rows: CentredRows, used: NDArray[np.intp]) -> Float32:
     """Gram matrix over n_rows of some columns, (n, n) float32, from exact counts."""
-    masks, counts = rows.masks, np.zeros((len(used), len(used)), np.int32)
-    for first in range(0, masks.n_masks, _BLOCK_ROWS):
-        packed = masks.packed[first : first + _BLOCK_ROWS]
-        bits = packed[:, used // 8] >> (used % 8).astype(np.uint8) & 1
-        gram(reference.pack(bits.astype(np.bool_)), len(used), out=counts)
-    centre, share = rows.centre[used], np.diagonal(counts) / masks.n_masks
-    apart = np.outer(share, centre)
-    sub = counts / masks.n_masks - apart - apart.T + np.outer(centre, centre)
+    counts = intersections(columns[used], rows.masks.n_masks)
+    centre, share = rows.centre[used], np.diagonal(counts) / rows.masks.n_masks
+    sub = counts / rows.masks.n_masks
+    apart = np.outer(share - centre / 2.0, centre)
+    sub -= apart
+    sub -= apart.T
     return np.ascontiguousarray(sub, np.float32)

@@ -65,7 +65,8 @@ def gram_free_bytes(method: str, n_rows: int, n_train: int, n_targets: int) -> i
     if method == "bayes":
         n_bytes += at_once * (20 * n_rows + 240 * n_train)
     if method == "lasso":
-        n_bytes += max(at_once, 16) * (24 * n_rows + 32 * n_train)
+        n_bytes += max(4 * at_once, 16) * (12 * n_rows + 24 * n_train) + 12 * at_once * n_rows
+        n_bytes += n_rows * n_train // 4
         n_bytes += (4 * at_once + 24) * (min(n_rows, n_train) // 4) ** 2
     return n_bytes
 
@@ -117,4 +118,13 @@ def plan_fit(
 
 
 def _products_are_faster(method: str, n_rows: int, n_train: int, n_targets: int) -> bool:
-    return False
+    """By times on one core; only ridge has a crossover.
+
+    An eigendecomposition of side n took 1.9e-10 n³ s and the Gram-free fit of 64 targets 6.5e-8 s
+    for each pair of row and example. Below side 2,048, about a second, leave-one-out is exact for
+    little. For bayes and lasso the Gram matrix was faster at every size measured: 1.9 against 2.4 s
+    for bayes with one target, 8,000 rows and examples.
+    """
+    side = min(n_rows, n_train)
+    products = 6.5e-8 * n_rows * n_train * -(-n_targets // _TARGETS_AT_ONCE["ridge"])
+    return method == "ridge" and side > 2048 and products < 1.9e-10 * side**3

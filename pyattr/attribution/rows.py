@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from pyattr import reference
 from pyattr.attribution.designs import Design
-from pyattr.exact_sums import gram
+from pyattr.exact_sums import intersections
 
 if TYPE_CHECKING:
     from pyattr.masks import Masks
 
-__all__ = ["Rows", "dense_blocks"]
+__all__ = ["Rows", "dense_blocks", "packed_columns"]
 
 # A dense block holds this many numbers (64 MiB in float32) and no more than so many rows.
 _BLOCK_SIZE = 1 << 24
@@ -94,7 +94,7 @@ class Rows:
         """
         masks = self.masks
         offset = np.concatenate([bits @ centre for _, bits in dense_blocks(masks)])
-        inner = gram(_transposed(masks), masks.n_masks).astype(np.float64)
+        inner = intersections(masks.packed, masks.n_train).astype(np.float64)
         inner -= offset[:, np.newaxis]
         inner -= offset
         inner += centre @ centre
@@ -123,8 +123,17 @@ def _blocks(n_rows: int, n_train: int) -> Iterator[slice]:
         yield slice(first, min(first + step, n_rows))
 
 
-def _transposed(masks: Masks) -> NDArray[np.uint8]:
-    """Packed rows and columns exchanged, (n_train, row_bytes of n_masks) uint8."""
+def packed_columns(masks: Masks) -> NDArray[np.uint8]:
+    """Rows and columns exchanged: the masks that each example is in.
+
+    Parameters
+    ----------
+    masks : Masks
+
+    Returns
+    -------
+    (n_train, row_bytes of n_masks) uint8
+    """
     turned = np.empty((masks.n_train, reference.row_bytes(masks.n_masks)), np.uint8)
     n_bytes = max(1, _BLOCK_SIZE // max(masks.n_masks, 1) // 8)
     for first in range(0, -(-masks.n_train // 8), n_bytes):
