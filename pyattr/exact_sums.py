@@ -91,9 +91,10 @@ def intersections(packed: ArrayLike, n_train: int) -> NDArray[np.int32]:
     kernel, n_tiles = compiled().fastest_gram_kernel(), -(-n_masks // _GRAM_TILE)
     for first in range(0, bits.shape[1], _GRAM_ROWS // 8):
         part = bits[:, first : first + _GRAM_ROWS // 8]
-        words = np.zeros((n_tiles * _GRAM_TILE, 8 * -(-part.shape[1] // 32)), "<u4")
+        n_blocks = 8 * -(-part.shape[1] // 32)
+        words = np.zeros((n_tiles * _GRAM_TILE, n_blocks), "<u4")
         words.view(np.uint8)[:n_masks, : part.shape[1]] = part
-        tiles = words.reshape(n_tiles, _GRAM_TILE, -1).transpose(0, 2, 1)
+        tiles = words.reshape(n_tiles, _GRAM_TILE, n_blocks).transpose(0, 2, 1)
         turned = np.ascontiguousarray(tiles, np.uint32)
         over_triangle(n_tiles, functools.partial(compiled().gram, turned, kernel, out))
     return out

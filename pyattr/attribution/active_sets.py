@@ -1,19 +1,20 @@
 """LASSO without Gram matrix: coordinate descent on the active set, gradients by packed products.
 
 The same problem, λ and cross-validation as `pyattr.attribution.lasso`. A target's path runs on the
-Gram matrix of its working set alone, counted from the bits: what it has used so far and what the
-sequential strong rule lets in. One product with all masks then gives the gradients and duality gaps
-of all targets at several λ; coordinates whose gradient is above λ join, until every gap is small.
+Gram matrix of its working set alone, counted from the bits: of the solution at the λ before, the
+scores that are not 0 and those whose gradient is at least λ. One product with all masks then gives
+the gradients and duality gaps of all targets; coordinates whose gradient is above λ join, until
+every gap is small.
 
 References
 ----------
-Tibshirani et al., "Strong rules for discarding predictors in lasso-type problems", JRSS B 2012;
-Massias, Gramfort and Salmon, "Celer", ICML 2018, for working sets certified by the gap.
+Massias, Gramfort and Salmon, "Celer: a fast solver for the lasso with dual extrapolation", ICML
+2018, for working sets certified by the duality gap.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +35,9 @@ from pyattr.solvers import lasso_paths
 
 __all__ = ["fit_lasso_gram_free"]
 
-_COLUMNS = 16  # (target, λ) that share a pass: at least what one table look-up serves,
-_LAMBDAS_AT_ONCE = 4  # and this many λ, for a path is solved anew with every pass
 _TARGETS_AT_ONCE = 64
 _MOST_ROUNDS = 40
-_EASY = 0.8  # a coordinate whose gradient is above this share of the least λ ahead is let in
+_PATH_STEP = 4  # on a working set a path of every fourth λ is a warm start good enough
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -58,7 +57,9 @@ class _Problem(NamedTuple):
         return self.rows.transposed_times(self.values) / self.n_rows
 
     def square(self) -> Float64:
-        return np.asarray(np.einsum("jt,jt->t", *[self.values.astype(np.float64)] * 2) / self.n_rows)
+        return np.asarray(
+            np.einsum("jt,jt->t", *[self.values.astype(np.float64)] * 2) / self.n_rows
+        )
 
 
 def fit_lasso_gram_free(
@@ -90,34 +91,47 @@ def fit_lasso_gram_free(
     -------
     LassoFit
     """
-    fits = []
-    for first in range(0, statistics.n_targets, _TARGETS_AT_ONCE):
-        part = slice(first, first + _TARGETS_AT_ONCE)
-        values = rows.outputs(slice(0, statistics.n_rows), part, statistics.mean, scale)
-        whole = _problem(rows, values, np.ones(len(values), bool))
-        lambda_max = np.abs(whole.cross()).max(axis=0)
-        size = (statistics.n_rows, statistics.n_train)
-        grid = lambda_grid(lambda_max, *size, lambdas, scale[part])
-        chosen = select(
-            grid,
-            range(n_folds if n_folds > 1 else 0),
-            lambda fold, n_steps: _fold_errors(rows, values, grid, n_steps, fold, n_folds),
-        )
-        path = _Path(whole, grid, chosen.best + 1, final_gap)
-        while path.advance():
-            pass
-        at = np.arange(len(grid)), chosen.best
-        fits.append(
-            LassoFit(path.last_weights, grid[at], lambda_max, chosen.error, path.gaps[at])
-        )
-    scores, chosen_lambdas, largest, errors, gaps = zip(*fits, strict=True)
+    parts = [
+        slice(first, first + _TARGETS_AT_ONCE)
+        for first in range(0, statistics.n_targets, _TARGETS_AT_ONCE)
+    ]
+    fits = [_fit_part(statistics, scale, lambdas, rows, n_folds, final_gap, p) for p in parts]
+    scores, chosen, largest, errors, gaps = zip(*fits, strict=True)
     return LassoFit(
         np.concatenate(scores, axis=1) * scale,
-        np.concatenate(chosen_lambdas) * scale,
+        np.concatenate(chosen) * scale,
         np.concatenate(largest) * scale,
         np.concatenate(errors) * scale**2,
         np.concatenate(gaps),
     )
+
+
+def _fit_part(
+    statistics: SufficientStatistics,
+    scale: Float64,
+    lambdas: Float64 | None,
+    rows: Rows,
+    n_folds: int,
+    final_gap: float,
+    part: slice,
+) -> LassoFit:
+    """Fit some targets, in units of their scale."""
+    values = rows.outputs(slice(0, statistics.n_rows), part, statistics.mean, scale)
+    whole = _problem(rows, values, np.ones(len(values), bool))
+    lambda_max = np.abs(whole.cross()).max(axis=0)
+    size = (statistics.n_rows, statistics.n_train)
+    grid = lambda_grid(lambda_max, *size, lambdas, scale[part])
+    chosen = select(
+        grid,
+        range(n_folds if n_folds > 1 else 0),
+        lambda fold, n_steps: _fold_errors(rows, values, grid, n_steps, fold, n_folds),
+    )
+    path = _Path(whole, grid, chosen.best + 1, final_gap)
+    while path.advance():
+        pass
+    at = np.arange(len(grid)), chosen.best
+    weights = path.weights.astype(np.float64)
+    return LassoFit(weights, grid[at], lambda_max, chosen.error, path.gaps[at])
 
 
 def _problem(rows: Rows, values: Float64, used: NDArray[np.bool_]) -> _Problem:
@@ -142,10 +156,10 @@ def _fold_errors(
     outputs = values[held] - mean
     path = _Path(fitted, grid, n_steps, SELECTION_GAP)
     errors = np.full(grid.shape, np.inf)
-    while block := path.advance():
-        targets, steps, weights = block
-        residual = outputs[:, targets] - test.times(weights)
-        errors[targets, steps] = np.einsum("jc,jc->c", residual, residual) / len(residual)
+    while done := path.advance():
+        targets, step = done
+        residual = outputs[:, targets] - test.times(path.weights[:, targets])
+        errors[targets, step] = np.einsum("jc,jc->c", residual, residual) / len(residual)
         path.stop(_has_risen(errors))
     last = np.isfinite(errors).sum(axis=1) - 1
     steps = np.minimum(np.arange(grid.shape[1]), last[:, np.newaxis])
@@ -162,7 +176,7 @@ def _has_risen(errors: Float64) -> NDArray[np.bool_]:
 
 
 class _Path:
-    """Solutions of several targets for falling λ, some λ at a time.
+    """Solutions of several targets for falling λ, one λ after the other.
 
     Parameters
     ----------
@@ -175,105 +189,81 @@ class _Path:
     """
 
     def __init__(
-        self, problem: _Problem, grid: Float64, n_steps: NDArray[np.integer], tolerance: float
+        self, problem: _Problem, grid: Float64, n_steps: NDArray[np.integer[Any]], tolerance: float
     ) -> None:
         self._problem, self._grid, self._tolerance = problem, grid, tolerance
-        self._n_steps = np.array(n_steps)
-        self._done = np.zeros(len(grid), int)
+        self._n_steps, self._step = np.array(n_steps), 0
         self._columns = packed_columns(problem.rows.masks)
         self._cross, self._square = problem.cross(), problem.square()
         self._gradient = np.abs(self._cross)  # at the last λ done
-        self._working = [np.zeros(0, np.intp) for _ in grid]
-        self._sub: list[Float32] = [np.zeros((0, 0), np.float32) for _ in grid]
-        self.last_weights = np.zeros(self._cross.shape)
+        self.weights = np.zeros(self._cross.shape, np.float32)  # at the last λ done
         self.gaps = np.full(grid.shape, np.nan)
 
     def stop(self, targets: NDArray[np.bool_]) -> None:
         """End the paths of these targets."""
-        self._n_steps[targets] = self._done[targets]
+        self._n_steps[targets] = 0
 
-    def advance(self) -> tuple[NDArray[np.intp], NDArray[np.intp], Float32] | None:
-        """Fit some more λ; their targets, numbers and weights (n_train, n), or None at the end."""
-        running = np.flatnonzero(self._done < self._n_steps)
-        if not running.size:
+    def advance(self) -> tuple[NDArray[np.intp], int] | None:
+        """Fit the next λ; the targets that had one and its number, or None at the end."""
+        at, step = np.flatnonzero(self._n_steps > self._step), self._step
+        if not at.size:
             return None
-        ahead = max(_LAMBDAS_AT_ONCE, _COLUMNS // len(running))
-        ends = np.minimum(self._done + ahead, self._n_steps)
-        for t in running:
-            least, start = self._grid[t, ends[t] - 1], self._grid[t, max(self._done[t] - 1, 0)]
-            self._admit(t, self._gradient[:, t] >= max(2.0 * least - start, _EASY * least))
-        targets = np.repeat(running, ends[running] - self._done[running])
-        steps = np.concatenate([np.arange(self._done[t], ends[t]) for t in running])
-        weights = np.zeros((len(self._cross), len(targets)), np.float32)
-        open_columns = np.ones(len(targets), bool)
+        lambdas = self._grid[at, step]
+        working = (self._gradient[:, at] >= lambdas) | (self.weights[:, at] != 0.0)
+        weights = np.zeros(working.shape, np.float32)
+        unsolved = np.arange(len(at))
         for _ in range(_MOST_ROUNDS):
-            for t in np.unique(targets[open_columns]):
-                columns = targets == t
-                weights[:, columns] = self._solve(t, ends[t])[:, steps[columns]]
-            gradient = self._check(targets, steps, weights)
-            over = np.abs(gradient) > self._grid[targets, steps]
-            open_columns = self.gaps[targets, steps] > self._tolerance
-            grown = [
-                self._admit(t, over[:, (targets == t) & open_columns].any(axis=1))
-                for t in np.unique(targets[open_columns])
-            ]
-            if not any(grown):
+            for c in unsolved:
+                used = np.flatnonzero(working[:, c])
+                weights[used, c] = self._solve(int(at[c]), used)
+            gradient, gaps = self._check(at, lambdas, weights)
+            missing = (gradient > lambdas) & ~working
+            unsolved = np.flatnonzero((gaps > self._tolerance) & missing.any(axis=0))
+            if not unsolved.size:
                 break
-        last = steps == ends[targets] - 1
-        self._gradient[:, targets[last]] = np.abs(gradient[:, last])
-        self.last_weights[:, targets[last]] = weights[:, last]
-        self._done[running] = ends[running]
-        return targets, steps, weights
+            working[:, unsolved] |= missing[:, unsolved]
+        self._gradient[:, at], self.weights[:, at], self.gaps[at, step] = gradient, weights, gaps
+        self._step += 1
+        return at, step
 
-    def _admit(self, t: int, wanted: NDArray[np.bool_]) -> bool:
-        """Let coordinates into a target's working set; whether there were new ones."""
-        wanted[self._working[t]] = True
-        if wanted.sum() == len(self._working[t]):
-            return False
-        self._working[t] = np.flatnonzero(wanted)
-        self._sub[t] = _sub_gram(self._columns, self._problem.rows, self._working[t])
-        return True
-
-    def _solve(self, t: int, n_steps: int) -> Float32:
-        """Weights (n_train, n_steps) on the working set, from the first λ on."""
-        used = self._working[t]
-        weights = np.zeros((len(self._cross), n_steps), np.float32)
-        if used.size:
-            path = lasso_paths(
-                self._sub[t],
-                np.ascontiguousarray(self._cross[used, t], np.float32)[np.newaxis],
-                self._square[t : t + 1],
-                self._grid[t : t + 1, :n_steps],
-                tolerance=self._tolerance / 2.0,
-                whole=True,
-            )
-            weights[used] = path.weights[0].T
-        return weights
+    def _solve(self, t: int, used: NDArray[np.intp]) -> Float32:
+        """Weights of the working set at the present λ, by a path with fewer λ."""
+        if not used.size:
+            return np.zeros(0, np.float32)
+        steps = np.append(np.arange(0, self._step, _PATH_STEP), self._step)
+        path = lasso_paths(
+            _sub_gram(self._columns, self._problem.rows, used),
+            np.ascontiguousarray(self._cross[used, t], np.float32)[np.newaxis],
+            self._square[t : t + 1],
+            self._grid[t : t + 1, steps],
+            tolerance=self._tolerance / 2.0,
+        )
+        return np.asarray(path.weights[0], np.float32)
 
     def _check(
-        self, targets: NDArray[np.intp], steps: NDArray[np.intp], weights: Float32
-    ) -> Float64:
-        """Duality gaps of the whole problem; returns the gradients (n_train, n)."""
+        self, targets: NDArray[np.intp], lambdas: Float64, weights: Float32
+    ) -> tuple[Float64, Float64]:
+        """Magnitudes of the gradients (n_train, n) of the whole problem, and its duality gaps."""
         values, n_rows = self._problem.values[:, targets], self._problem.n_rows
         residual = values - self._problem.rows.times(weights)
-        gradient = self._problem.rows.transposed_times(residual) / n_rows
-        lambdas, square = self._grid[targets, steps], self._square[targets]
+        gradient = np.abs(self._problem.rows.transposed_times(residual) / n_rows)
+        square = self._square[targets]
         rest = np.einsum("jc,jc->c", residual, residual, dtype=np.float64) / n_rows
         inner = np.einsum("jc,jc->c", residual, values, dtype=np.float64) / n_rows
-        largest = np.abs(gradient).max(axis=0)
+        largest = gradient.max(axis=0)
         shrink = np.minimum(1.0, lambdas / np.where(largest > 0.0, largest, 1.0))
         size = np.abs(weights).sum(axis=0, dtype=np.float64)
         gap = 0.5 * rest + lambdas * size - shrink * (inner - 0.5 * shrink * rest)
-        self.gaps[targets, steps] = np.maximum(gap, 0.0) / np.where(square > 0.0, square, 1.0)
-        return gradient
+        return gradient, np.maximum(gap, 0.0) / np.where(square > 0.0, square, 1.0)
 
 
 def _sub_gram(columns: NDArray[np.uint8], rows: CentredRows, used: NDArray[np.intp]) -> Float32:
     """Gram matrix over n_rows of some columns, (n, n) float32, from exact counts."""
     counts = intersections(columns[used], rows.masks.n_masks)
     centre, share = rows.centre[used], np.diagonal(counts) / rows.masks.n_masks
-    sub = counts / rows.masks.n_masks
-    apart = np.outer(share - centre / 2.0, centre)
+    sub = counts.astype(np.float32)
+    sub /= np.float32(rows.masks.n_masks)
+    apart = np.outer(share - centre / 2.0, centre).astype(np.float32)
     sub -= apart
     sub -= apart.T
-    return np.ascontiguousarray(sub, np.float32)
+    return sub

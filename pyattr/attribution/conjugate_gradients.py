@@ -41,7 +41,12 @@ Float64 = NDArray[np.float64]
 
 
 def fit_ridge_gram_free(
-    statistics: SufficientStatistics, scale: Float64, lambdas: Float64 | None, rows: Rows
+    statistics: SufficientStatistics,
+    scale: Float64,
+    lambdas: Float64 | None,
+    rows: Rows,
+    *,
+    by_evidence: bool = False,
 ) -> RidgeFit:
     """Fit every target at the λ of the least generalised cross-validation error.
 
@@ -54,6 +59,8 @@ def fit_ridge_gram_free(
     lambdas : (n_lambdas,) float64, optional
         Candidates, above 0; by default `pyattr.attribution.ridge.default_lambdas`.
     rows : Rows
+    by_evidence : bool
+        Take the λ of the largest restricted likelihood instead, as a prior's variance is fitted.
 
     Returns
     -------
@@ -76,8 +83,8 @@ def fit_ridge_gram_free(
     for first in range(0, statistics.n_targets, _TARGETS_AT_ONCE):
         part = slice(first, first + _TARGETS_AT_ONCE)
         values = rows.outputs(slice(0, n_rows), part, statistics.mean, scale)
-        errors = criterion.of(values)
-        best = errors.argmin(axis=0)
+        errors, unlikely = criterion.of(values)
+        best = (unlikely if by_evidence else errors).argmin(axis=0)
         # Sums over masks are twice those over pairs, in cross and count alike.
         cross = statistics.centred_cross(part) / (statistics.n_masks * scale[part])
         least = errors[best, np.arange(len(best))]
@@ -90,7 +97,10 @@ def fit_ridge_gram_free(
 
 
 class _Criterion:
-    """Generalised cross-validation error for every λ.
+    """Generalised cross-validation error, and likelihood, for every λ.
+
+    The restricted likelihood of outputs with variance proportional to K + λ, its scale fitted, is
+    -2 log p = n log yᵀ(K+λ)⁻¹y + tr log(K+λ) + const over the n dimensions beside the intercept.
 
     Parameters
     ----------
@@ -103,12 +113,18 @@ class _Criterion:
     def __init__(self, rows: CentredRows, lambdas: Float64, intercept: bool) -> None:
         n_rows = rows.masks.n_masks
         self._map = lambda values: rows.times(rows.transposed_times(values)) / n_rows
-        self._lambdas = lambdas
+        self._lambdas, self._intercept = lambdas, intercept
         signs = random_signs(n_rows, _N_PROBES)
         self._probes = Lanczos(self._map, signs - intercept * signs.mean(axis=0))
 
-    def of(self, values: Float64) -> Float64:
-        """Errors (n_lambdas, n_targets) of outputs (n_rows, n_targets), centred with intercept."""
+    def of(self, values: Float64) -> tuple[Float64, Float64]:
+        """Errors and -2 log likelihoods, (n_lambdas, n_targets) each.
+
+        Parameters
+        ----------
+        values : (n_rows, n_targets) float64
+            Outputs, centred if there is an intercept.
+        """
         targets, n_rows = Lanczos(self._map, values), len(values)
         errors = np.full((len(self._lambdas), values.shape[1]), np.inf)
         while targets.n_steps < _MOST_STEPS:
@@ -120,7 +136,12 @@ class _Criterion:
             near = errors <= 2.0 * errors.min(axis=0)
             if (np.abs(errors - before)[near] <= _CHANGE * errors[near]).all():
                 break
-        return errors
+        eigenvalues, weights = self._probes.spectra()
+        logarithms = [(weights * np.log(eigenvalues + lam)).sum(axis=1) for lam in self._lambdas]
+        likely = _resolvent(targets, self._lambdas, 1)
+        likely = np.log(np.where(likely > 0.0, likely, 1.0))
+        n_free = n_rows - int(self._intercept)
+        return errors, n_free * likely + np.mean(logarithms, axis=1)[:, np.newaxis]
 
 
 def _resolvent(starts: Lanczos, lambdas: Float64, power: int) -> Float64:

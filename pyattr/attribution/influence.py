@@ -149,7 +149,7 @@ def _paired_error(statistics: SufficientStatistics, scores: Float64, part: slice
     if statistics.n_rows < 2:
         return np.full_like(scores, np.nan)
     spread = np.maximum(4.0 * statistics.row_square[part] - np.square(scores), 0.0)
-    return np.sqrt(spread / (statistics.n_rows - 1))
+    return np.asarray(np.sqrt(spread / (statistics.n_rows - 1)))
 
 
 def _student_error(
@@ -159,7 +159,7 @@ def _student_error(
         return np.full_like(scores, np.nan)
     explained = np.square(scores) / balance[:, np.newaxis]
     spread = np.maximum(statistics.centred_square[part] - explained, 0.0)
-    return np.sqrt(spread / (statistics.n_masks - 2) * balance[:, np.newaxis])
+    return np.asarray(np.sqrt(spread / (statistics.n_masks - 2) * balance[:, np.newaxis]))
 
 
 def _welch_error(statistics: SufficientStatistics, part: slice) -> Float64:

@@ -181,9 +181,7 @@ def fit_lasso(
     n_rows, n_train = everything.n_rows, statistics.n_train
     grid = lambda_grid(lambda_max, n_rows, n_train, lambdas, scale)
 
-    def fit_fold(
-        fold: SufficientStatistics, n_steps: NDArray[np.int32]
-    ) -> tuple[Float64, int]:
+    def fit_fold(fold: SufficientStatistics, n_steps: NDArray[np.int32]) -> tuple[Float64, int]:
         return _fold_errors(statistics, fold, scale, grid, n_steps, intercept), fold.n_masks
 
     chosen = select(grid, folds, fit_fold)

@@ -75,7 +75,9 @@ def _inverse(statistics: SufficientStatistics) -> Float64:
     constant = np.flatnonzero(np.diagonal(mean) == 0.0)
     if constant.size:
         expected = "every example in some masks and out of some for least squares"
-        raise bad_value("masks", expected, f"example {constant[0]} in all or none; ridge can fit it")
+        raise bad_value(
+            "masks", expected, f"example {constant[0]} in all or none; ridge can fit it"
+        )
     norm = np.abs(mean).sum(axis=0).max()
     # Symmetric, so its transpose is the Fortran order that LAPACK needs.
     factor, failed = lapack.dpotrf(mean.T, lower=False, overwrite_a=True)

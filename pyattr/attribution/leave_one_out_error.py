@@ -61,7 +61,8 @@ def fit_ridge_by_rows(
     """
     fit = spectrum(statistics, scale, lambdas)
     # 1 - h_jj averages at least 1 - n_train/n_rows: near 0 it needs float64.
-    dtype = np.dtype(np.float32 if fit.n_rows >= 2 * statistics.n_train else np.float64)
+    single = fit.n_rows >= 2 * statistics.n_train
+    dtype: type[np.floating[Any]] = np.float32 if single else np.float64
     vectors, shrunk = np.ascontiguousarray(fit.vectors, dtype), fit.shrunk.astype(dtype)
     centre = statistics.mean_row
     free = np.empty((fit.n_rows, len(fit.lambdas)), dtype)

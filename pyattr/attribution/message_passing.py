@@ -7,7 +7,7 @@ that its evidence ``r = d w + g/ρ`` gives at the noise ``σ²/(ρ m)``. ρ is t
 that a score keeps beside the others: 1 - df/m on independent masks, where this is approximate
 message passing; in general it follows from the spectrum of the correlations (Opper and Winther),
 which Lanczos quadrature estimates. One normal as prior is ridge regression
-(`pyattr.attribution.conjugate_gradients`).
+with λ by likelihood (`pyattr.attribution.conjugate_gradients`).
 
 Moving all scores at once can overshoot on correlated masks. A target whose moves no longer shrink
 makes them half as long, down to the length that the largest eigenvalue allows; one whose residual
@@ -111,7 +111,7 @@ def fit_bayes_gram_free(statistics: SufficientStatistics, scale: Float64, rows: 
     centred = CentredRows(rows.masks, statistics.mean_row)
     diagonal = statistics.mean_row * (1.0 - statistics.mean_row)
     kept = _kept_precision(centred, diagonal)
-    ridge = fit_ridge_gram_free(statistics, scale, None, rows)
+    ridge = fit_ridge_gram_free(statistics, scale, None, rows, by_evidence=True)
     fits = []
     for first in range(0, statistics.n_targets, _TARGETS_AT_ONCE):
         part = slice(first, first + _TARGETS_AT_ONCE)

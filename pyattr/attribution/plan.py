@@ -56,7 +56,7 @@ def gram_free_bytes(method: str, n_rows: int, n_train: int, n_targets: int) -> i
     Returns
     -------
     int
-        For lasso with working sets of a quarter of the rows or examples, whichever are fewer.
+        For lasso with working sets of as many scores as there are rows or examples, if fewer.
     """
     at_once = min(n_targets, _TARGETS_AT_ONCE[method])
     n_bytes = 32 * n_train * n_targets + _BLOCK
@@ -65,9 +65,8 @@ def gram_free_bytes(method: str, n_rows: int, n_train: int, n_targets: int) -> i
     if method == "bayes":
         n_bytes += at_once * (20 * n_rows + 240 * n_train)
     if method == "lasso":
-        n_bytes += max(4 * at_once, 16) * (12 * n_rows + 24 * n_train) + 12 * at_once * n_rows
-        n_bytes += n_rows * n_train // 4
-        n_bytes += (4 * at_once + 24) * (min(n_rows, n_train) // 4) ** 2
+        n_bytes += at_once * (32 * n_rows + 40 * n_train) + n_rows * n_train // 4
+        n_bytes += 24 * min(n_rows, n_train) ** 2  # of the working set, one target's at a time
     return n_bytes
 
 

@@ -80,7 +80,8 @@ class Spectrum(NamedTuple):
     def residual_squares(self) -> Float64:
         """Sum over rows of the squared residual, (n_lambdas, n_targets)."""
         weight = self.shrunk * (2.0 - self.shrunk * self.values[:, np.newaxis])
-        return np.maximum(self.square - weight.T @ np.square(self.projected), 0.0)
+        squares = self.square - weight.T @ np.square(self.projected)
+        return np.asarray(np.maximum(squares, 0.0))
 
     def scores(self, chosen: NDArray[np.intp], targets: NDArray[np.intp] | slice) -> Float64:
         """Scores of the targets at λ number `chosen`, (n_train, n) float64, y in its units."""
@@ -97,9 +98,7 @@ def default_lambdas(mean_eigenvalue: float) -> Float64:
     return mean_eigenvalue * _RELATIVE_LAMBDAS
 
 
-def spectrum(
-    statistics: SufficientStatistics, scale: Float64, lambdas: Float64 | None
-) -> Spectrum:
+def spectrum(statistics: SufficientStatistics, scale: Float64, lambdas: Float64 | None) -> Spectrum:
     """Eigendecomposition of the Gram matrix of the rows.
 
     Parameters
@@ -147,7 +146,7 @@ def gcv_errors(fit: Spectrum) -> Float64:
     """Generalised cross-validation error of every λ and target, (n_lambdas, n_targets)."""
     freedom = (fit.shrunk * fit.values[:, np.newaxis]).mean(axis=0) * len(fit.values)
     left = np.maximum(1.0 - fit.constant - freedom / fit.n_rows, np.finfo(np.float64).eps)
-    return fit.residual_squares() / fit.n_rows / np.square(left)[:, np.newaxis]
+    return np.asarray(fit.residual_squares() / fit.n_rows / np.square(left)[:, np.newaxis])
 
 
 def pick(fit: Spectrum, errors: Float64, scale: Float64) -> RidgeFit:

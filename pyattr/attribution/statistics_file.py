@@ -48,7 +48,7 @@ def check_layout(name: str, metadata: Mapping[str, str], layout: Layout) -> None
         raise bad_value(name, "a tensor cross_steps (n_train, n_targets)", sorted(layout))
     n_train, n_targets = shape
     gram = len(layout.get("counts", ("", ()))[1]) == 2
-    expected = {
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {
         "counts": ("I32", (n_train, n_train) if gram else (n_train,)),
         "cross_steps": ("I64", shape),
         "total_steps": ("I64", (n_targets,)),
@@ -56,8 +56,9 @@ def check_layout(name: str, metadata: Mapping[str, str], layout: Layout) -> None
         "centre": ("F64", (n_targets,)),
         "step": ("F64", (n_targets,)),
     }
-    optional = {"pair_square_steps": ("I64", (n_targets,)), "cross_square_steps": ("I64", shape)}
-    expected |= {tensor: optional[tensor] for tensor in OPTIONAL_SUMS if tensor in layout}
+    for tensor, size in zip(OPTIONAL_SUMS, ((n_targets,), shape), strict=True):
+        if tensor in layout:
+            expected[tensor] = ("I64", size)
     if layout != expected:
         raise bad_value(f"{name}: tensors", str(expected), str(dict(layout)))
 
