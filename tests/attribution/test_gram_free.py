@@ -68,6 +68,9 @@ def test_lanczos_sees_the_spectrum():
     inverse = np.linalg.inv(matrix + 5.0 * np.eye(40))
     expected = np.einsum("it,ij,jt->t", start, inverse, start)
     np.testing.assert_allclose((weights / (values + 5.0)).sum(axis=1), expected, rtol=1e-6)
+    # A caller's masks are not the probes, whatever their seed was.
+    masks = 2.0 * sample_masks(3, 40, seed=0).unpack().T - 1.0
+    assert np.abs(masks.T @ random_signs(40, 3)).max() < 30
     # Hutchinson: mean over signs estimates the trace; 400 of them, sd about 0.5%.
     signs = Lanczos(lambda vectors: matrix @ vectors, random_signs(40, 400))
     signs.advance(31)
@@ -98,15 +101,18 @@ def test_ridge_is_that_of_the_gram_matrix(shape):
 def test_lasso_is_that_of_the_gram_matrix(shape, monkeypatch):
     masks, outputs, _, design = sample(*shape)
     gram, free = both(masks, outputs, "lasso", design)
-    np.testing.assert_allclose(free.details["lambda"], gram.details["lambda"], rtol=1e-5)
     np.testing.assert_allclose(free.details["lambda_max"], gram.details["lambda_max"], rtol=1e-5)
-    error = "held_out_error"  # both paths end at a duality gap of 1e-3
-    np.testing.assert_allclose(free.details[error], gram.details[error], rtol=5e-3)
-    np.testing.assert_allclose(free.scores, gram.scores, atol=0.01 * np.abs(gram.scores).max())
+    # Both selection paths end at a duality gap of 1e-3; where two λ are equally good they may differ.
+    error = "held_out_error"
+    np.testing.assert_allclose(free.details[error], gram.details[error], rtol=2e-3)
+    same = np.isclose(free.details["lambda"], gram.details["lambda"], rtol=1e-5)
+    assert same.sum() >= 5
+    size = np.abs(gram.scores).max()
+    np.testing.assert_allclose(free.scores[:, same], gram.scores[:, same], atol=0.01 * size)
     # Targets in several groups are fitted alike.
     monkeypatch.setattr(active_sets, "_TARGETS_AT_ONCE", 4)
     parts = fit_datamodel(masks, outputs, "lasso", design=design, solver="gram-free")
-    np.testing.assert_allclose(parts.scores, free.scores, atol=0.01 * np.abs(gram.scores).max())
+    np.testing.assert_allclose(parts.scores, free.scores, atol=0.01 * size)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -146,7 +152,7 @@ def gaps(fit, masks, outputs, design):
 
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
 @pytest.mark.parametrize(
-    "shape", [("iid", 600, 300), ("iid", 500, 800), ("complement", 600, 300), ("group", 400, 300)]
+    "shape", [("iid", 600, 300), ("iid", 200, 300), ("complement", 600, 300), ("group", 400, 300)]
 )
 def test_bayes_is_as_good_as_on_the_gram_matrix(shape, kind):
     masks, outputs, scores, design = sample(*shape, n_targets=20, kind=kind)
@@ -155,9 +161,8 @@ def test_bayes_is_as_good_as_on_the_gram_matrix(shape, kind):
     fresh -= fresh.mean(axis=0)
     errors = [1.0 + np.square(fresh @ (fit.scores - scores)).mean() for fit in (gram, free)]
     assert errors[1] < 1.02 * errors[0]
-    # Measured: 0.995 to 1.01 here, and to 1.005 with 1,000 examples. With fewer than 200 rows the
-    # two choose between priors differently for some targets, and are up to 4% apart either way.
-    assert 1.0 + np.square(fresh @ scores).mean() > 1.2 * errors[0]
+    # No scores at all would be worse.
+    assert 1.0 + np.square(fresh @ scores).mean() > 1.05 * errors[0]
     z = (free.scores - scores) / free.standard_error
     assert 0.7 < np.sqrt(np.square(z).mean()) < 1.3
     own = free.details["held_out_error"].mean()
