@@ -1,13 +1,17 @@
 """pyattr: data attribution that can be verified.
 
-Attribution: `empirical_influence`, `fit_datamodel`, `leave_one_out`. Verification: `verify`. Between
+Attribution: `empirical_influence`, `fit_datamodel`, `leave_one_out`; from sums over rows alone,
+`SufficientStatistics` and `fit_statistics`. Verification: `verify`. Between
 two parties: `Prover`, `Verifier`. Importing this module loads none of torch, scikit-learn or ray.
 """
 
 from pyattr.attribution import (
     Attribution,
+    FixedPointScale,
+    SufficientStatistics,
     empirical_influence,
     fit_datamodel,
+    fit_statistics,
     leave_one_out,
     load_attribution,
 )
@@ -23,16 +27,19 @@ __version__ = "0.1.0"
 __all__ = [
     "Attribution",
     "ClusterDesign",
+    "FixedPointScale",
     "Masks",
     "Outcome",
     "ProtocolError",
     "Prover",
     "Rejected",
+    "SufficientStatistics",
     "Verdict",
     "Verifier",
     "__version__",
     "empirical_influence",
     "fit_datamodel",
+    "fit_statistics",
     "leave_one_out",
     "load_attribution",
     "margins",
