@@ -38,9 +38,15 @@ N_SEEDS, N_WORDS = 1000, 10_000
 
 
 def use_avx2() -> None:
-    """Compile pyattr._cpu without AVX-512 and import it as such; call before pyattr is imported."""
+    """Compile pyattr._cpu without AVX-512 and import it as such; call before any peer is imported.
+
+    The peers are asked to do without it too.
+    """
     import pybind11
 
+    os.environ["OPENBLAS_CORETYPE"] = "Haswell"
+    os.environ["MKL_ENABLE_INSTRUCTIONS"] = "AVX2"
+    os.environ["ATEN_CPU_CAPABILITY"] = "avx2"
     root = Path(__file__).parents[1]
     folder = Path(tempfile.mkdtemp())
     path = folder / f"_cpu{sysconfig.get_config_var('EXT_SUFFIX')}"

@@ -67,7 +67,7 @@ def _run(tasks: list[Callable[[], None]]) -> None:
     those that nobody has begun.
     """
     global _pool
-    if len(tasks) == 1 or _n_threads == 1:
+    if len(tasks) <= 1 or _n_threads == 1:
         for task in tasks:
             task()
         return
