@@ -19,7 +19,7 @@ from pyattr.verification.gap import GapEstimate, estimate_gap
 from pyattr.verification.scores import LinearScores
 from pyattr.verification.verdict import Outcome, Verdict, decide, overall
 
-__all__ = ["Criterion", "judge_gap"]
+__all__ = ["Criterion", "gap_reason", "judge_gap"]
 
 Array = npt.NDArray[np.float64]
 
@@ -96,6 +96,10 @@ class Criterion:
         if not self.kappa >= 1.0:
             raise bad_value("kappa", "a number of at least 1", self.kappa)
 
+    def levels(self, delta: float, n_targets: int) -> Levels:
+        """Levels of each target's limits when delta is for all of them (see `judge_gap`)."""
+        return Levels(delta / n_targets, delta / (n_targets if self.simultaneous else 1))
+
 
 def judge_gap(
     criterion: Criterion,
@@ -105,6 +109,7 @@ def judge_gap(
     scores: LinearScores,
     *,
     delta: float | None = None,
+    levels: Levels | None = None,
     n_corrupted: int = 0,
     tolerance: float = 0.0,
 ) -> Verdict:
@@ -126,6 +131,8 @@ def judge_gap(
     scores : LinearScores
     delta : float, optional
         Share of delta left for the interval; all of it by default.
+    levels : Levels, optional
+        Of each target's limits, instead of those that follow from delta.
     n_corrupted : int
         Outputs that may be corrupted, anywhere in [-b, b]; the interval covers the worst of them.
     tolerance : float
@@ -141,9 +148,8 @@ def judge_gap(
     Berger 1982, "Multiparameter hypothesis testing and acceptance sampling", Technometrics 24.
     """
     share = criterion.delta if delta is None else delta
-    levels = Levels(
-        share / scores.n_targets, share / (scores.n_targets if criterion.simultaneous else 1)
-    )
+    if levels is None:
+        levels = criterion.levels(share, scores.n_targets)
     linear, explained = scores.linear(masks), scores.variance(design.p)
     terms = ClusterTerms.of(design, outputs, scores, linear)
     if n_corrupted:
@@ -167,7 +173,7 @@ def judge_gap(
     outcomes = decide(gap, criterion.epsilon, slack, vacuous | doubtful)
     return Verdict(
         outcome=overall(outcomes),
-        reason=_gap_reason(outcomes, vacuous, doubtful, gap, criterion),
+        reason=gap_reason(outcomes, vacuous, doubtful, gap, criterion),
         method="gap",
         bound=criterion.bound,
         epsilon=criterion.epsilon,
@@ -191,6 +197,9 @@ def judge_gap(
             "excess_kurtosis": terms.kurtosis,
             "n_corrupted_covered": n_corrupted,
             "nonlinearity": criterion.nonlinearity,
+            "slack": slack,
+            "vacuous": vacuous,
+            "doubtful": doubtful,
         },
     )
 
@@ -208,7 +217,7 @@ def _gap(criterion: Criterion, estimate: GapEstimate) -> Interval:
     return estimate.relative if criterion.relative else estimate.weight
 
 
-def _gap_reason(
+def gap_reason(
     outcomes: list[Outcome],
     vacuous: npt.NDArray[np.bool_],
     doubtful: npt.NDArray[np.bool_],
@@ -242,5 +251,5 @@ def _gap_reason(
     worst = int(np.argmax(gap.upper))
     return (
         f"ε = {epsilon:g} lies between the limits of the gap, {gap.lower[worst]:.3g} and "
-        f"{gap.upper[worst]:.3g} at target {worst}: more trainings would narrow them"
+        f"{gap.upper[worst]:.3g} at target {worst}"
     )

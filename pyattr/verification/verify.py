@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from pyattr.errors import bad_value, check_count, check_positive
 from pyattr.interface import Retrain
 from pyattr.masks import sample_masks, sample_seeds
-from pyattr.verification.clusters import ClusterDesign
-from pyattr.verification.evaluate import Evaluator, Progress
-from pyattr.verification.judge import Criterion, judge_gap
+from pyattr.verification.clusters import LEAST_CLUSTERS, ClusterDesign
+from pyattr.verification.evaluate import Evaluator, Progress, Recorded
+from pyattr.verification.judge import Criterion
 from pyattr.verification.naive import NAIVE_SUBSETS, NAIVE_THRESHOLD, judge_naive
+from pyattr.verification.opening import OPENING_TRAININGS, open_clusters
 from pyattr.verification.paper import verify_paper
-from pyattr.verification.pilot import PILOT_TRAININGS, run_pilot
 from pyattr.verification.plan import choose_clusters, smallest_design
 from pyattr.verification.scores import HasScores, LinearScores
+from pyattr.verification.sequential import verify_in_rounds
+from pyattr.verification.spending import FINAL_SHARE, LEAST_LOOK, Looks
+from pyattr.verification.trainings import Trainings
 from pyattr.verification.verdict import Verdict
 
 __all__ = ["verify"]
 
-Array = npt.NDArray[np.float64]
+MODELLED = ("chi2", "t")  # bounds that rest on the one-way model of odd residuals
 
 
 def verify(
@@ -169,45 +171,84 @@ def _verify_gap(
     budget: int | None,
     design: ClusterDesign | None,
 ) -> Verdict:
-    """Pilot, choose a design, train it, judge."""
-    pilot_seed, main_seed = (int(s) for s in sample_seeds(2, seed))
-    details = {}
-    if design is None:
-        design = _choose(evaluate, scores, criterion, pilot_seed, budget)
-        details["n_pilot"] = evaluate.n_trained
-    elif design.p != criterion.p:
+    """Open, choose a design, train it in rounds."""
+    main_seed, other_seed = (int(s) for s in sample_seeds(2, seed))
+    evaluate.trainings = Trainings()
+    try:
+        if design is None:
+            # Limits that rest on no model of the residuals need trainings of their own (`opening`).
+            own = criterion.bound in MODELLED
+            opening_seed = main_seed if own else other_seed
+            plan = _plan(evaluate, scores, criterion, opening_seed, budget, own)
+        else:
+            plan = _fixed(design, criterion, budget)
+        evaluate.n_planned = plan.n_lost + plan.design.n_evaluations
+        verdict = verify_in_rounds(
+            evaluate, scores, criterion, main_seed, plan.design, plan.looks
+        )
+    except BaseException as error:
+        _keep(error, evaluate, seed)
+        raise
+    return _count(verdict, evaluate, seed, n_opening=plan.n_opening)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A design with as many clusters as the last look has; trainings before it, and those it cannot use."""
+
+    design: ClusterDesign
+    looks: Looks
+    n_opening: int = 0
+    n_lost: int = 0
+
+
+def _fixed(design: ClusterDesign, criterion: Criterion, budget: int | None) -> _Plan:
+    """A design that was given: all of it, and one look."""
+    if design.p != criterion.p:
         raise bad_value("design.p", f"p = {criterion.p}", design.p)
-    needed = evaluate.n_trained + design.n_evaluations
+    needed = design.n_evaluations
     if budget is not None and needed > budget:
         raise bad_value("budget", f"at least {needed} trainings for this design", budget)
-    evaluate.n_planned = needed
-    masks, seeds = design.draw(main_seed, scores.n_train)
-    outputs = evaluate(masks, seeds)
-    verdict = judge_gap(criterion, design, masks, outputs, scores)
-    return _count(verdict, evaluate, seed, **details)
+    return _Plan(design, Looks.once(design.n_clusters))
 
 
-def _choose(
+def _plan(
     evaluate: Evaluator,
     scores: LinearScores,
     criterion: Criterion,
     seed: int,
     budget: int | None,
-) -> ClusterDesign:
-    """Choose clusters and leaves from a pilot."""
-    smallest = PILOT_TRAININGS + smallest_design(criterion.p)
+    own: bool,
+) -> _Plan:
+    """Choose clusters, leaves and looks from the first trainings; `own` if the design contains them."""
+    smallest = OPENING_TRAININGS + smallest_design(criterion.p)
     if budget is not None and budget < smallest:
         raise bad_value(
-            "budget", f"at least {smallest} trainings (pilot and smallest design)", budget
+            "budget", f"at least {smallest} trainings (opening and smallest design)", budget
         )
-    spare = None if budget is None else budget // 4
-    pilot = run_pilot(evaluate, scores.n_train, criterion.p, seed, spare)
-    noise = pilot.noise(criterion.p, scores)
-    known = scores.variance(criterion.p)
     epsilon = criterion.epsilon
     if not criterion.relative:
-        epsilon = float(np.min(epsilon / np.maximum(known, 1e-300)))
-    rest = None if budget is None else budget - evaluate.n_trained
+        epsilon = float(np.min(epsilon / np.maximum(scores.variance(criterion.p), 1e-300)))
+    spare = None if budget is None else budget // 4
+    opening = open_clusters(evaluate, scores, criterion.p, seed, epsilon, spare)
+    rest = None if budget is None else budget - opening.n_trained
     n = scores.n_targets
-    alpha = criterion.delta / (n if criterion.simultaneous else 1)
-    return choose_clusters(noise, epsilon, alpha, n, criterion, rest)
+    alpha = FINAL_SHARE * criterion.levels(criterion.delta, n).upper
+    least = max(LEAST_CLUSTERS, opening.n_clusters)
+    design = choose_clusters(opening.noise, epsilon, alpha, n, criterion, rest, least)
+    lost = opening.lost(design) if own else opening.n_trained
+    most = design.n_clusters
+    if budget is not None:
+        most = max(most, (budget - lost) // (2 * design.n_leaves))
+    looks = Looks.plan(design.n_clusters, most, max(LEAST_LOOK, least))
+    return _Plan(replace(design, n_clusters=looks.counts[-1]), looks, opening.n_trained, lost)
+
+
+def _keep(error: BaseException, evaluate: Evaluator, seed: int) -> None:
+    """Let an exception carry the trainings that were finished before it."""
+    if evaluate.trainings:
+        error.completed = Recorded(evaluate.retrain, evaluate.trainings)  # type: ignore[attr-defined]
+        error.add_note(
+            f"{len(evaluate.trainings)} trainings were finished: verify(error.completed, ..., seed={seed}) "
+            "goes on from there"
+        )
