@@ -1,13 +1,12 @@
 """What a verdict costs and how often it is right, on real retraining.
 
-A prover trains 20 models per training example of digits and publishes its ridge datamodel; then seeded
+A prover trains 20 models per training example of digits and publishes its datamodel; then seeded
 sessions of ``pyattr.verify`` (method "gap", ε = 0.05 Var f, δ = 0.05) test the honest scores and half
 of them. The halved scores meet the design that the honest session chose, so that a cache can answer
 their session with the same trainings; every session has its own masks and seeds.
 
 Run: ``python bench/bench_verification.py [--models softmax mlp] [--n-train 500 1000 1500] [--sessions 100]``.
-Committed: results/verification.json (softmax at all sizes and the network at 500; 100 sessions) and
-results/verification_mlp_large.json (the network at 1,500, one target; 30 sessions).
+Committed: results/verification.json, all cells, 100 sessions each.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ def run_sessions(model: str, n_train: int, n_targets: int, n_sessions: int) -> d
     images = (data.train_images, data.train_labels, data.test_images, data.test_labels)
     retrain = Ensemble(RECIPES[model], *images)
     masks, outputs, rate = prover_bank(retrain, MODELS_PER_EXAMPLE * n_train)
-    honest = pyattr.fit_datamodel(masks, outputs, method="ridge")
+    honest = pyattr.fit_datamodel(masks, outputs)
     attributions = {"honest": honest, "halved": HalvedScores()(honest)}
     verdicts: dict[str, list[pyattr.Verdict]] = {name: [] for name in attributions}
     cached = Cached(retrain)

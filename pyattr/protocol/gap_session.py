@@ -67,7 +67,7 @@ class GapMethod(Method):
     evaluate : Evaluator
     terms : Terms
     design : ClusterDesign, optional
-        Chosen from a pilot of 8 to 24 trainings if not given. The verifier does not know the scores then, so
+        Chosen from a pilot of 8 to 32 trainings if not given. The verifier does not know the scores then, so
         for p other than 1/2 it plans for residuals as large as f itself: more clusters than needed.
     """
 

@@ -35,7 +35,10 @@ class ClusterDesign:
     """Which masks and seeds a gap estimate is made from.
 
     Rows come in the order (cluster, leaf, sign): row ``2 (c L + l)`` is the positive and the next the
-    negative mask of leaf l in cluster c.
+    negative mask of leaf l in cluster c. Both are trained with the leaf's seed; leaves have independent
+    ones. Given the centre, leaves are then independent and alike, which is all that the estimate asks
+    for, and what a seed does to both masks of a pair cancels in their difference: two thirds of the seed
+    variance, for small networks.
 
     Parameters
     ----------
@@ -81,11 +84,6 @@ class ClusterDesign:
         Leaf l of cluster c depends on (seed, c, l) alone: clusters drawn in parts, or with more leaves,
         are those of the whole design.
 
-        The two masks of a pair train under *one* seed, each pair under its own. Given the masks, the mean
-        of ``o = (r(x, s) - r(x', s)) / 2`` over seeds is ``(r̄(x) - r̄(x')) / 2`` whether or not the two share
-        theirs, and leaves stay independent: ``E U`` is the same. What a seed does to every model alike
-        cancels, which leaves less than half of the seed variance of a network on digits.
-
         Parameters
         ----------
         seed : int
@@ -99,7 +97,7 @@ class ClusterDesign:
         masks : Masks
             2L rows a cluster.
         seeds : (n_masks,) uint64
-            Independent over leaves and clusters; both masks of a pair have the same.
+            Independent between leaves, equal within a pair.
         """
         n = (self.n_clusters if stop is None else stop) - first
         centre_seed, *side_seeds, run_seed = (int(s) for s in sample_seeds(4, seed))

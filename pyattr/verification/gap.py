@@ -8,12 +8,14 @@ p-biased Fourier basis,
 because g is linear: subtracting it changes no weight above degree 1. B_0 is the intercept's error, a
 nuisance that the verifier refits; B_1 is certified.
 
-**Odd pairs.** At p = 1/2 a mask x and its complement give ``o = (r(x,s) - r(x̄,s')) / 2``, in which
-all even degrees and the intercept cancel. For other p the two masks of a pair are √ρ- and
-(-√ρ)-correlated with a centre, and the even degrees cancel in products across pairs.
+**Odd pairs.** At p = 1/2 a mask x and its complement give ``o = (r(x,s) - r(x̄,s)) / 2``, in which
+all even degrees and the intercept cancel, and so does what the seed does to both. For other p the two
+masks of a pair are √ρ- and (-√ρ)-correlated with a centre, and the even degrees cancel in products
+across pairs.
 
 **Clusters.** C independent centres, L leaves each; any two leaves of a cluster are ρ-correlated with
-independent seeds, so
+independent seeds. Given the centre they are independent, so a product of two has the mean of the
+product of their means over seeds, and
 
     U = Σ_{l≠l'} o_l o_l' / (L(L-1)),    E U / ρ = B_1 + ρ² B_3 + ρ⁴ B_5 + … ≥ B_1.
 

@@ -31,6 +31,9 @@ HONEST_SHARE_SEEDS = 0.55
 SEEDS_MATTER = 0.1
 # Chance that an honest prover with that residual is not accepted, over all targets.
 HONEST_MISS = 0.05
+# One leaf counts seed noise as gap, so a pilot that saw too little of it would be fatal: only where it
+# is this share of ε at most.
+ONE_LEAF_NOISE = 0.1
 _LEAVES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
@@ -93,7 +96,11 @@ def choose_clusters(
     p = criterion.p
     rho = highest_rho(p)
     miss = HONEST_MISS / n_targets
-    leaves = list(_LEAVES) if rho < 1.0 else [1] if criterion.bound == "moment" else [1, *_LEAVES]
+    leaves = list(_LEAVES)
+    if criterion.bound == "moment" and rho == 1.0:
+        leaves = [1]
+    elif noise <= ONE_LEAF_NOISE * epsilon and rho == 1.0:
+        leaves = [1, *leaves]
     best: tuple[float, int, ClusterDesign] | None = None
     effect = rho * epsilon * HONEST_SHARE_SEEDS
     if noise <= SEEDS_MATTER * epsilon:

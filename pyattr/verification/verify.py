@@ -76,7 +76,7 @@ def verify(
     bound : {"chi2", "t", "moment"}
         Confidence bound of the gap method; see `pyattr.verification.bounds`.
     design : ClusterDesign, optional
-        Of the gap method; chosen from a pilot of 8 trainings, or 24 if seeds matter, if not given.
+        Of the gap method; chosen from a pilot of 8 trainings, or 32 if seeds matter, if not given.
     relative : bool
         Whether epsilon is a share of Var f or in squared output units.
     nonlinearity : float
