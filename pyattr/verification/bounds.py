@@ -12,12 +12,14 @@ moment    lower tails of non-negative variables (upper only) E o⁴ ≤ κ (E o�
 betting   hedged capital                                     outputs clipped to [-b, b]     clip
 bernstein empirical Bernstein                                outputs clipped to [-b, b]     clip
 hoeffding range alone                                        outputs clipped to [-b, b]     clip
+normal    score limits of a U-statistic on recorded rows     the estimate near normal       rows
 ========= ================================================== ============================== =======
 
-The last four hold at any sample size; they take more trainings, `moment` about four times as many as
-`chi2`, the last three thousands, which forward passes (component attribution) can afford and
-retrainings seldom can. ``bound="proof"`` asks for the cheapest of the four that the design and the
-session allow: `moment` for single complement pairs, else `betting`.
+`moment`, `betting`, `bernstein` and `hoeffding` hold at any sample size; they take more trainings,
+`moment` about four times as many as `chi2`, the other three thousands, which forward passes (component
+attribution) can afford and retrainings seldom can. ``bound="proof"`` asks for the cheapest of the four
+that the design and the session allow: `moment` for single complement pairs, else `betting`. `normal` is
+the bound of `pyattr.verification.verify_recorded` alone.
 
 References
 ----------
@@ -88,5 +90,6 @@ BOUNDS = MappingProxyType(
         "betting": _CLIPPED,
         "bernstein": _CLIPPED,
         "hoeffding": _CLIPPED,
+        "normal": Bound("the estimate from recorded rows is near normal", finite_sample=False),
     }
 )

@@ -24,7 +24,7 @@ class Criterion:
         Probability of a false certificate, over all targets.
     p : float
         Probability that an example is in a mask.
-    bound : {"chi2", "t", "moment", "betting", "bernstein", "hoeffding", "proof"}
+    bound : {"chi2", "t", "moment", "betting", "bernstein", "hoeffding", "proof", "normal"}
         Confidence bound of the gap method; see `pyattr.verification.bounds`. "proof" is "moment" for
         single complement pairs and "betting" for other designs: both hold at any sample size.
     relative : bool
@@ -99,6 +99,10 @@ class Criterion:
             name = "t"
         if name == "moment" and not single:
             raise bad_value("bound", "'chi2' or 't' for a design of several leaves", "'moment'")
+        if name == "normal":
+            raise bad_value(
+                "bound", "another for designs: 'normal' is for recorded rows", "'normal'"
+            )
         if BOUNDS[name].needs_clip and self.clip is None:
             raise bad_value("clip", f"a bound of the outputs for bound {name!r}", None)
         return name
