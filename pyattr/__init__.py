@@ -1,7 +1,8 @@
 """pyattr: data attribution that can be verified.
 
-Attribution: `empirical_influence`, `fit_datamodel`, `leave_one_out`. Verification: `verify`. Between
-two parties: `Prover`, `Verifier`. Importing this module loads none of torch, scikit-learn or ray.
+Attribution: `empirical_influence`, `fit_datamodel`, `leave_one_out`. Verification: `verify`,
+`verify_recorded`. Between two parties: `Prover`, `Verifier`. Importing this module loads none of torch,
+scikit-learn or ray.
 """
 
 from pyattr.attribution import (
@@ -16,7 +17,14 @@ from pyattr.kernels import margins
 from pyattr.masks import Masks, sample_masks, sample_seeds
 from pyattr.protocol import Prover, Verifier
 from pyattr.retraining.retrain import retrain_with
-from pyattr.verification import ClusterDesign, Outcome, Verdict, verify
+from pyattr.verification import (
+    ClusterDesign,
+    Outcome,
+    StarDesign,
+    Verdict,
+    verify,
+    verify_recorded,
+)
 
 __version__ = "0.1.0"
 
@@ -28,6 +36,7 @@ __all__ = [
     "ProtocolError",
     "Prover",
     "Rejected",
+    "StarDesign",
     "Verdict",
     "Verifier",
     "__version__",
@@ -40,4 +49,5 @@ __all__ = [
     "sample_masks",
     "sample_seeds",
     "verify",
+    "verify_recorded",
 ]

@@ -70,12 +70,23 @@ class Evaluator:
     progress: Progress | None = None
     trainings: Trainings | None = None
     n_trained: int = 0
-    n_clipped: int = 0
     n_planned: int = 0
+    clipped: npt.NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.clip is not None:
             check_positive("clip", self.clip)
+        self.clipped = np.zeros(self.n_targets, dtype=np.int64)
+
+    @property
+    def n_clipped(self) -> int:
+        """Outputs clipped so far."""
+        return int(self.clipped.sum())
+
+    @property
+    def clipped_shares(self) -> npt.NDArray[np.float64]:
+        """Share of every target's outputs that were clipped, (n_targets,)."""
+        return self.clipped / max(1, self.n_trained)
 
     @property
     def block(self) -> int:
@@ -105,7 +116,7 @@ class Evaluator:
         """Outputs before clipping."""
         outputs = check_outputs(self.retrain(masks, seeds), len(masks), self.n_targets)
         if self.clip is not None:
-            self.n_clipped += int(np.sum(np.abs(outputs) > self.clip))
+            self.clipped += np.sum(np.abs(outputs) > self.clip, axis=0)
         self.n_trained += len(masks)
         if self.progress is not None:
             self.progress(self.n_trained, max(self.n_planned, self.n_trained))

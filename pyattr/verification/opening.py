@@ -3,13 +3,13 @@
 They are clusters of the design itself, with two leaves: whatever number of leaves is chosen then, their rows
 are rows of the design and are not trained again. With one leaf the second ones, 4 trainings, are lost.
 
-*Why the same data may choose the design and enter the test.* The choice looks only at the scatter of leaves
-within their cluster, ``d_c = o_c1 - o_c2``, and at the scores. In the one-way model that the chi2 and t bounds
-rest on, ``o_cl = μ_c + e_cl`` with μ_c normal and independent of the seeds' e_cl.
+*Why the same data may choose the design and enter the test.* The choice looks only at the scatter of
+leaves within their cluster, ``d_c = o_c1 - o_c2``, and at the scores. In the one-way model that the chi2
+and t bounds rest on, ``o_cl = μ_c + e_cl`` with μ_c normal and independent of the seeds' e_cl.
 
-- *One leaf.* d_c is a function of the e alone. Whatever is known of them, ``o_c1 = μ_c + e_c1`` is a mixture of
-  shifts of μ_c, and by Anderson's inequality no shift makes ``|μ_c|`` stochastically smaller: ``Σ o²`` is at least
-  as large as ``Σ μ²``, which the limit is made for.
+- *One leaf.* d_c is a function of the e alone. Whatever is known of them, ``o_c1 = μ_c + e_c1`` is a mixture
+  of shifts of μ_c, and by Anderson's inequality no shift makes ``|μ_c|`` stochastically smaller: ``Σ o²`` is
+  at least as large as ``Σ μ²``, which the limit is made for.
 - *Several leaves.* With normal e the cluster means are independent of all d, so the size of the design tells
   nothing about them. The mean square within clusters does contain the d, as that of an internal pilot
   (Wittes and Brittain 1990) contains its own: a pilot that came out low means fewer clusters, among which it
@@ -74,6 +74,10 @@ class Opening:
         """Trainings made."""
         return 2 * LEAVES * self.n_clusters
 
+    def seeds_matter(self, epsilon: float) -> bool:
+        """Whether one leaf would carry too much seed variance for an ε relative to Var f."""
+        return max(self.noise, self.seed_variance) > SEEDS_MATTER * epsilon
+
     def lost(self, design: ClusterDesign) -> int:
         """Trainings that the design cannot use."""
         return self.n_trained // 2 if design.n_leaves == 1 else 0
@@ -103,7 +107,7 @@ def open_clusters(
         Trainings to spend at most, beyond the first 8.
     """
     first = _measure(evaluate, scores, p, seed, FIRST_CLUSTERS)
-    if highest_rho(p) == 1.0 and max(first.noise, first.seed_variance) <= SEEDS_MATTER * epsilon:
+    if highest_rho(p) == 1.0 and not first.seeds_matter(epsilon):
         return first
     if most is not None and most < 2 * LEAVES * MORE_CLUSTERS:
         return first

@@ -125,7 +125,7 @@ def choose_clusters(
 
 
 def _smallest(limit: Callable[[int], float], epsilon: float, least: int, most: int) -> int:
-    """Smallest number of clusters from `least` to `most` whose limit is at most epsilon; `most` if there is none."""
+    """Smallest number of clusters whose limit is at most epsilon, or `most`."""
     if limit(most) > epsilon:
         return most
     low, high = least, most

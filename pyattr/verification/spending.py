@@ -5,16 +5,15 @@ has the nominal level ``α_k = c · min(1, C_k / C_planned) · α``, smaller at 
 to be gained from it; c is such that a limit fails at *any* look with probability α.
 
 *Proof note.* Let B be the true weight and ``X_k = C_k · mean(o²) / B`` over the clusters of the first k
-looks. If odd residuals are normal (what the chi2 bound rests on anyway), X_k is a sum of C_k
-independent χ²_1, so ``(X_k)`` is a random walk whose steps are independent χ² with
-``C_k - C_{k-1}`` degrees of freedom, whatever B is. The limit of look k is ``C_k mean(o²) / q_k`` with q_k the
-α_k-quantile of χ²_{C_k}, and it fails exactly if ``X_k < q_k``: the limits are pivotal. So the probability that
-one of them fails is a number that depends on the counts and levels alone, and the smallest of the upper
-limits is itself an upper limit at level α. It is computed here by carrying the distribution of the walk
-from look to look (`failure_probability`), not bounded by the sum of the levels. The upper tail, for lower
-limits, gives the same numbers to four digits, and so does a Gaussian walk with the same counts, which
-covers several leaves and the t bound; the tests measure all of these. Looks beyond the plan, where a budget
-allows them, are added by the union bound.
+looks. If odd residuals are normal (what the chi2 bound rests on anyway), X_k is a sum of C_k independent
+χ²_1, so the X_k are a random walk whose steps are independent χ² with ``C_k - C_{k-1}`` degrees of freedom,
+whatever B is. The limit of look k is ``C_k mean(o²) / q_k`` with q_k the α_k-quantile of χ²_{C_k}, and it
+fails exactly if ``X_k < q_k``: the limits are pivotal. So the probability that one of them fails depends on
+the counts and levels alone, and the smallest of the upper limits is itself an upper limit at level α. It is
+computed here by carrying the distribution of the walk from look to look (`failure_probability`), not
+bounded by the sum of the levels. The upper tail, for lower limits, gives the same numbers to four digits,
+and so does a Gaussian walk with the same counts, which several leaves and the t bound tend to; the tests
+measure all of these. Looks beyond the plan, where a budget allows them, are added by the union bound.
 
 References
 ----------
@@ -25,21 +24,27 @@ of boundaries) · Lan, DeMets 1983 (looks fixed by what carries no information o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-__all__ = ["FINAL_SHARE", "Looks", "failure_probability", "nominal_levels"]
+from pyattr.verification.interval import Levels
+
+__all__ = ["FINAL_SHARE", "MODELLED", "Looks", "failure_probability", "nominal_levels"]
 
 Array = npt.NDArray[np.float64]
 
+MODELLED = ("chi2", "t")  # bounds that rest on the one-way model of odd residuals
+ANYTIME = "betting"
 # Where a planned verification looks, as shares of its planned clusters. Later first looks would be wasted on
 # honest provers, whose gap is mostly well below what is planned for.
 FRACTIONS = (0.2, 0.3, 0.4, 0.55, 0.75)
-LEAST_GROWTH = 1.2  # from one look to the next: a look at almost the same clusters costs level for nothing
+LEAST_GROWTH = (
+    1.2  # from one look to the next: a look at almost the same clusters costs level for nothing
+)
 LEAST_LOOK = 8  # clusters: fewer bound Var f too loosely
 # Level of the last planned look, at least, as a share of α: what the size of a design is planned with.
 FINAL_SHARE = 0.5
@@ -66,7 +71,9 @@ def failure_probability(counts: Sequence[int], levels: Sequence[float]) -> float
         ``P(∪_k {X_k < q_k})`` of the module's proof note; for a single look its level, to about 1e-4 of it.
     """
     width = float(stats.chi2.isf(1e-10, counts[-1])) / _BINS
-    middle = np.arange(_BINS)  # values are multiples of the width; the mass of each lies half of one around
+    middle = np.arange(
+        _BINS
+    )  # values are multiples of the width; the mass of each lies half of one around
     edges = width * np.concatenate([[0.0], middle + 0.5])
     failed, before = 0.0, 0
     mass: Array = np.eye(1, _BINS)[0]
@@ -121,19 +128,20 @@ class Looks:
         Rising.
     n_planned : int
         How many of them belong to the plan; the others are beyond it.
+    rule : {"walk", "anytime"}
+        "walk" spends δ over the looks; "anytime" is for limits that hold at all sample sizes together.
     """
 
     counts: tuple[int, ...]
     n_planned: int
+    rule: str = "walk"
 
     @classmethod
-    def once(cls, n_clusters: int) -> Looks:
-        """A fixed plan: one look, at the end."""
-        return cls((n_clusters,), 1)
-
-    @classmethod
-    def plan(cls, n_clusters: int, most: int, least: int = LEAST_LOOK) -> Looks:
+    def plan(cls, n_clusters: int, most: int, bound: str, least: int = LEAST_LOOK) -> Looks:
         """Looks at shares of the planned clusters, and beyond them as far as the budget goes.
+
+        Near-normal bounds spend δ by the proof note. A betting confidence sequence needs no spending. The
+        other finite-sample bounds have no look before the plan's end, and the union bound beyond it.
 
         Parameters
         ----------
@@ -141,23 +149,40 @@ class Looks:
             Planned.
         most : int
             Clusters that the budget allows; more than `n_clusters` adds looks.
+        bound : str
         least : int
             Clusters at the first look.
         """
         planned = [n_clusters]
-        for share in reversed(FRACTIONS):
+        for share in reversed(FRACTIONS) if bound in (*MODELLED, ANYTIME) else ():
             count = max(round(share * n_clusters), least)
             if count * LEAST_GROWTH <= planned[0]:
                 planned.insert(0, count)
         n_more = 0
         if most > n_clusters:
-            ratio = np.log(most / n_clusters)
-            n_more = int(np.clip(ratio / np.log(EXTENSION_GROWTH), 1, EXTENSIONS))
-        beyond = {round(n_clusters * (most / n_clusters) ** ((k + 1) / n_more)) for k in range(n_more)}
-        return cls((*planned, *sorted(beyond - {n_clusters})), len(planned))
+            steps = np.log(most / n_clusters) / np.log(EXTENSION_GROWTH)
+            n_more = int(np.clip(steps, 1, EXTENSIONS))
+        beyond = {
+            round(n_clusters * (most / n_clusters) ** (k / n_more)) for k in range(1, n_more + 1)
+        }
+        counts = (*planned, *sorted(beyond - {n_clusters}))
+        return cls(counts, len(planned), "anytime" if bound == ANYTIME else "walk")
 
-    def levels(self, alpha: float) -> tuple[float, ...]:
-        """Nominal level of a limit at every look, so that it fails at any with probability alpha."""
+    def levels(self, total: Levels) -> list[Levels]:
+        """Levels of the limits at every look, which fail at any with the total levels.
+
+        Parameters
+        ----------
+        total : Levels
+        """
+        if self.rule == "anytime":
+            horizon = self.counts[self.n_planned - 1]
+            return [replace(total, horizon=horizon) for _ in self.counts]
+        pairs = zip(self._spent(total.lower), self._spent(total.upper), strict=True)
+        return [Levels(lower, upper) for lower, upper in pairs]
+
+    def _spent(self, alpha: float) -> tuple[float, ...]:
+        """Nominal level of one limit at every look."""
         n_more = len(self.counts) - self.n_planned
         share = 1.0 - EXTENSION_SHARE if n_more else 1.0
         planned = nominal_levels(self.counts[: self.n_planned], share * alpha)

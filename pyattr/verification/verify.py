@@ -11,22 +11,22 @@ import numpy as np
 from pyattr.errors import bad_value, check_count, check_positive
 from pyattr.interface import Retrain
 from pyattr.masks import sample_masks, sample_seeds
-from pyattr.verification.clusters import LEAST_CLUSTERS, ClusterDesign
+from pyattr.verification.bounds import PROOF
+from pyattr.verification.clusters import LEAST_CLUSTERS, ClusterDesign, highest_rho
+from pyattr.verification.criterion import Criterion
 from pyattr.verification.evaluate import Evaluator, Progress, Recorded
-from pyattr.verification.judge import Criterion
 from pyattr.verification.naive import NAIVE_SUBSETS, NAIVE_THRESHOLD, judge_naive
 from pyattr.verification.opening import OPENING_TRAININGS, open_clusters
 from pyattr.verification.paper import verify_paper
 from pyattr.verification.plan import choose_clusters, smallest_design
 from pyattr.verification.scores import HasScores, LinearScores
 from pyattr.verification.sequential import verify_in_rounds
-from pyattr.verification.spending import FINAL_SHARE, LEAST_LOOK, Looks
+from pyattr.verification.spending import EXTENSION_SHARE, FINAL_SHARE, LEAST_LOOK, MODELLED, Looks
+from pyattr.verification.stars import StarDesign
 from pyattr.verification.trainings import Trainings
 from pyattr.verification.verdict import Verdict
 
 __all__ = ["verify"]
-
-MODELLED = ("chi2", "t")  # bounds that rest on the one-way model of odd residuals
 
 
 def verify(
@@ -40,7 +40,7 @@ def verify(
     seed: int | None = None,
     budget: int | None = None,
     bound: str = "chi2",
-    design: ClusterDesign | None = None,
+    design: ClusterDesign | StarDesign | None = None,
     relative: bool = True,
     nonlinearity: float = 0.02,
     intercept: str = "refit",
@@ -169,7 +169,7 @@ def _verify_gap(
     criterion: Criterion,
     seed: int,
     budget: int | None,
-    design: ClusterDesign | None,
+    design: ClusterDesign | StarDesign | None,
 ) -> Verdict:
     """Open, choose a design, train it in rounds."""
     main_seed, other_seed = (int(s) for s in sample_seeds(2, seed))
@@ -183,9 +183,7 @@ def _verify_gap(
         else:
             plan = _fixed(design, criterion, budget)
         evaluate.n_planned = plan.n_lost + plan.design.n_evaluations
-        verdict = verify_in_rounds(
-            evaluate, scores, criterion, main_seed, plan.design, plan.looks
-        )
+        verdict = verify_in_rounds(evaluate, scores, criterion, main_seed, plan.design, plan.looks)
     except BaseException as error:
         _keep(error, evaluate, seed)
         raise
@@ -196,20 +194,20 @@ def _verify_gap(
 class _Plan:
     """A design with as many clusters as the last look has; trainings before it, and those it cannot use."""
 
-    design: ClusterDesign
+    design: ClusterDesign | StarDesign
     looks: Looks
     n_opening: int = 0
     n_lost: int = 0
 
 
-def _fixed(design: ClusterDesign, criterion: Criterion, budget: int | None) -> _Plan:
+def _fixed(design: ClusterDesign | StarDesign, criterion: Criterion, budget: int | None) -> _Plan:
     """A design that was given: all of it, and one look."""
     if design.p != criterion.p:
         raise bad_value("design.p", f"p = {criterion.p}", design.p)
     needed = design.n_evaluations
     if budget is not None and needed > budget:
         raise bad_value("budget", f"at least {needed} trainings for this design", budget)
-    return _Plan(design, Looks.once(design.n_clusters))
+    return _Plan(design, Looks((design.n_clusters,), 1))
 
 
 def _plan(
@@ -233,14 +231,18 @@ def _plan(
     opening = open_clusters(evaluate, scores, criterion.p, seed, epsilon, spare)
     rest = None if budget is None else budget - opening.n_trained
     n = scores.n_targets
-    alpha = FINAL_SHARE * criterion.levels(criterion.delta, n).upper
-    least = max(LEAST_CLUSTERS, opening.n_clusters)
+    final = FINAL_SHARE if own else 1.0 - EXTENSION_SHARE
+    alpha = final * criterion.levels(criterion.delta, n).upper
+    least = max(LEAST_CLUSTERS, opening.n_clusters) if own else LEAST_CLUSTERS
+    if criterion.bound == PROOF:
+        single = highest_rho(criterion.p) == 1.0 and not opening.seeds_matter(epsilon)
+        criterion = replace(criterion, bound="moment" if single else "betting")
     design = choose_clusters(opening.noise, epsilon, alpha, n, criterion, rest, least)
     lost = opening.lost(design) if own else opening.n_trained
     most = design.n_clusters
     if budget is not None:
         most = max(most, (budget - lost) // (2 * design.n_leaves))
-    looks = Looks.plan(design.n_clusters, most, max(LEAST_LOOK, least))
+    looks = Looks.plan(design.n_clusters, most, criterion.bound_for(design), max(LEAST_LOOK, least))
     return _Plan(replace(design, n_clusters=looks.counts[-1]), looks, opening.n_trained, lost)
 
 
