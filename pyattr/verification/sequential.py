@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from pyattr.masks import Masks
 from pyattr.verification.bounds import Interval, Levels
@@ -147,7 +148,7 @@ def find_in_blocks(
     Returns
     -------
     Findings
-        The same bits for every block.
+        The same for every block but for rounding; the default depends on sizes alone.
     """
     n = scores.n_targets
     step = max(1, _BLOCK // len(masks)) if block is None else block
@@ -208,7 +209,7 @@ class Prospect:
     n_more: int
 
 
-def prospect(verdict: Verdict, n_used: int) -> Prospect:
+def prospect(verdict: Verdict, n_used: int, dearer: float = 1.0) -> Prospect:
     """Extrapolate an inconclusive verdict of the gap method.
 
     Acceptance waits for the slowest target, an abort for the fastest.
@@ -218,14 +219,16 @@ def prospect(verdict: Verdict, n_used: int) -> Prospect:
     verdict : Verdict
     n_used : int
         Trainings that its limits rest on.
+    dearer : float
+        Factor by which a further look takes more trainings for the same width, for its smaller level.
     """
     epsilon, gap, slack = verdict.epsilon, verdict.gap, verdict.details["slack"]
     open_ = np.array([outcome is Outcome.INCONCLUSIVE for outcome in verdict.outcomes])
     # What is not decided though the limits would is barred by a guard, which more trainings leave there.
     barred = open_ & (verdict.gap_upper <= epsilon)
     with np.errstate(divide="ignore", invalid="ignore"):
-        to_accept = ((verdict.gap_upper - gap) / (epsilon - gap)) ** 2 - 1.0
-        to_abort = ((gap - verdict.gap_lower) / (gap - slack - epsilon)) ** 2 - 1.0
+        to_accept = ((verdict.gap_upper - gap) / (epsilon - gap)) ** 2 * dearer - 1.0
+        to_abort = ((gap - verdict.gap_lower) / (gap - slack - epsilon)) ** 2 * dearer - 1.0
     guilty = open_ & (gap - slack > epsilon) & (verdict.gap_lower - slack <= epsilon)
     if guilty.any():
         return _prospect(Outcome.ABORT, float(to_abort[guilty].min()), n_used)
@@ -261,7 +264,12 @@ def _explained(
     details = {**verdict.details, "looks": looks.counts, "spending": looks.rule, "n_looks": n_looks}
     reason = verdict.reason
     if verdict.outcome is Outcome.INCONCLUSIVE:
-        ahead = prospect(verdict, n_used)
+        # A fixed plan would be followed by a larger one, at the same level.
+        now, then = levels[n_looks - 1].upper, looks.level_beyond(total.upper)
+        dearer = (
+            1.0 if len(levels) == 1 else float((stats.norm.isf(then) / stats.norm.isf(now)) ** 2)
+        )
+        ahead = prospect(verdict, n_used, dearer)
         details |= {"expected_outcome": ahead.outcome, "expected_more_trainings": ahead.n_more}
         reason += (
             "; no number of trainings is likely to change that"
