@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
-
-import numpy as np
 
 from pyattr.errors import bad_value, check_count, check_positive
 from pyattr.interface import Retrain
 from pyattr.masks import sample_masks, sample_seeds
-from pyattr.verification.bounds import PROOF
-from pyattr.verification.clusters import LEAST_CLUSTERS, ClusterDesign, highest_rho
+from pyattr.verification.clusters import ClusterDesign
 from pyattr.verification.criterion import Criterion
 from pyattr.verification.evaluate import Evaluator, Progress, Recorded
+from pyattr.verification.gap_plan import fixed_plan, opened_plan
 from pyattr.verification.naive import NAIVE_SUBSETS, NAIVE_THRESHOLD, judge_naive
-from pyattr.verification.opening import OPENING_TRAININGS, open_clusters
 from pyattr.verification.paper import verify_paper
-from pyattr.verification.plan import choose_clusters, smallest_design
 from pyattr.verification.scores import HasScores, LinearScores
 from pyattr.verification.sequential import verify_in_rounds
-from pyattr.verification.spending import EXTENSION_SHARE, FINAL_SHARE, LEAST_LOOK, MODELLED, Looks
+from pyattr.verification.spending import MODELLED
 from pyattr.verification.stars import StarDesign
 from pyattr.verification.trainings import Trainings
 from pyattr.verification.verdict import Verdict
@@ -72,11 +68,14 @@ def verify(
         is drawn from the operating system's generator. ``verdict.details["seed"]`` has it.
     budget : int, optional
         Most trainings. By default as many as accept an honest prover with probability 0.95 (gap),
-        48 (naive) or 96 (paper, whose plan is in ``verdict.details["n_planned"]``).
-    bound : {"chi2", "t", "moment"}
+        48 (naive) or 96 (paper, whose plan is in ``verdict.details["n_planned"]``). The gap method trains
+        in rounds and stops as soon as every target is decided; a larger budget than planned adds
+        rounds. Bounds for clipped outputs are not planned for and need one.
+    bound : {"chi2", "t", "moment", "betting", "bernstein", "hoeffding", "proof"}
         Confidence bound of the gap method; see `pyattr.verification.bounds`.
-    design : ClusterDesign, optional
-        Of the gap method; chosen from a pilot of 8 trainings, or 32 if seeds matter, if not given.
+    design : ClusterDesign or StarDesign, optional
+        Of the gap method: all of it is trained and judged once. If not given, clusters, leaves and
+        rounds follow from the first 8 trainings, or 24 if seeds matter.
     relative : bool
         Whether epsilon is a share of Var f or in squared output units.
     nonlinearity : float
@@ -105,6 +104,11 @@ def verify(
     ValueError
         If an argument is out of range, outputs have a wrong shape or are not finite, or the budget
         does not cover the smallest design.
+
+    Notes
+    -----
+    Whatever a failing training raises comes through, with the trainings finished before it (gap method):
+    ``verify(error.completed, attribution, seed=..., ...)`` goes on without repeating them.
 
     Examples
     --------
@@ -179,71 +183,16 @@ def _verify_gap(
             # Limits that rest on no model of the residuals need trainings of their own (`opening`).
             own = criterion.bound in MODELLED
             opening_seed = main_seed if own else other_seed
-            plan = _plan(evaluate, scores, criterion, opening_seed, budget, own)
+            plan = opened_plan(evaluate, scores, criterion, opening_seed, budget, own)
         else:
-            plan = _fixed(design, criterion, budget)
+            plan = fixed_plan(design, criterion, budget)
         evaluate.n_planned = plan.n_lost + plan.design.n_evaluations
-        verdict = verify_in_rounds(evaluate, scores, criterion, main_seed, plan.design, plan.looks)
+        resolved = replace(criterion, bound=plan.bound)
+        verdict = verify_in_rounds(evaluate, scores, resolved, main_seed, plan.design, plan.looks)
     except BaseException as error:
         _keep(error, evaluate, seed)
         raise
     return _count(verdict, evaluate, seed, n_opening=plan.n_opening)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """A design with as many clusters as the last look has; trainings before it, and those it cannot use."""
-
-    design: ClusterDesign | StarDesign
-    looks: Looks
-    n_opening: int = 0
-    n_lost: int = 0
-
-
-def _fixed(design: ClusterDesign | StarDesign, criterion: Criterion, budget: int | None) -> _Plan:
-    """A design that was given: all of it, and one look."""
-    if design.p != criterion.p:
-        raise bad_value("design.p", f"p = {criterion.p}", design.p)
-    needed = design.n_evaluations
-    if budget is not None and needed > budget:
-        raise bad_value("budget", f"at least {needed} trainings for this design", budget)
-    return _Plan(design, Looks((design.n_clusters,), 1))
-
-
-def _plan(
-    evaluate: Evaluator,
-    scores: LinearScores,
-    criterion: Criterion,
-    seed: int,
-    budget: int | None,
-    own: bool,
-) -> _Plan:
-    """Choose clusters, leaves and looks from the first trainings; `own` if the design contains them."""
-    smallest = OPENING_TRAININGS + smallest_design(criterion.p)
-    if budget is not None and budget < smallest:
-        raise bad_value(
-            "budget", f"at least {smallest} trainings (opening and smallest design)", budget
-        )
-    epsilon = criterion.epsilon
-    if not criterion.relative:
-        epsilon = float(np.min(epsilon / np.maximum(scores.variance(criterion.p), 1e-300)))
-    spare = None if budget is None else budget // 4
-    opening = open_clusters(evaluate, scores, criterion.p, seed, epsilon, spare)
-    rest = None if budget is None else budget - opening.n_trained
-    n = scores.n_targets
-    final = FINAL_SHARE if own else 1.0 - EXTENSION_SHARE
-    alpha = final * criterion.levels(criterion.delta, n).upper
-    least = max(LEAST_CLUSTERS, opening.n_clusters) if own else LEAST_CLUSTERS
-    if criterion.bound == PROOF:
-        single = highest_rho(criterion.p) == 1.0 and not opening.seeds_matter(epsilon)
-        criterion = replace(criterion, bound="moment" if single else "betting")
-    design = choose_clusters(opening.noise, epsilon, alpha, n, criterion, rest, least)
-    lost = opening.lost(design) if own else opening.n_trained
-    most = design.n_clusters
-    if budget is not None:
-        most = max(most, (budget - lost) // (2 * design.n_leaves))
-    looks = Looks.plan(design.n_clusters, most, criterion.bound_for(design), max(LEAST_LOOK, least))
-    return _Plan(replace(design, n_clusters=looks.counts[-1]), looks, opening.n_trained, lost)
 
 
 def _keep(error: BaseException, evaluate: Evaluator, seed: int) -> None:

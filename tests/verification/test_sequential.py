@@ -269,3 +269,22 @@ def test_the_opening_finds_seeds_that_matter():
         assert opening.seeds_matter(0.05) is matters
         assert evaluate.n_trained == opening.n_trained == (24 if matters else 8)
         assert (opening.noise > 0.01) is matters
+
+
+@pytest.mark.parametrize(("noise", "bound"), [(0.0, "moment"), (0.4, "betting")])
+def test_a_proof_is_planned_and_judged_by_the_same_bound(noise, bound):
+    """The looks belong to one bound; a verdict by another would spend its δ several times."""
+    function = smooth_function(60, noise=noise)
+    verdict = pyattr.verify(
+        function, with_gap(function, 0.005), bound="proof", clip=8.0, seed=1, budget=3000
+    )
+    assert verdict.bound == bound
+    assert verdict.details["spending"] == ("anytime" if bound == "betting" else "walk")
+    assert verdict.outcome is (Outcome.ACCEPT if bound == "moment" else Outcome.INCONCLUSIVE)
+
+
+def test_bounds_for_clipped_outputs_ask_for_a_clip_before_any_training():
+    function = smooth_function(60)
+    with pytest.raises(ValueError, match="clip: expected a bound of the outputs"):
+        pyattr.verify(function, function.best, bound="betting")
+    assert function.calls == 0
