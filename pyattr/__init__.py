@@ -1,8 +1,8 @@
 """pyattr: data attribution that can be verified.
 
 Attribution: `empirical_influence`, `fit_datamodel`, `leave_one_out`; from sums over rows alone,
-`SufficientStatistics` and `fit_statistics`. Verification: `verify`. Between
-two parties: `Prover`, `Verifier`. Importing this module loads none of torch, scikit-learn or ray.
+`SufficientStatistics` and `fit_statistics`. Verification: `verify`, `verify_recorded`. Between two
+parties: `Prover`, `Verifier`. Importing this module loads none of torch, scikit-learn or ray.
 """
 
 from pyattr.attribution import (
@@ -20,7 +20,14 @@ from pyattr.kernels import margins
 from pyattr.masks import Masks, sample_masks, sample_seeds
 from pyattr.protocol import Prover, Verifier
 from pyattr.retraining.retrain import retrain_with
-from pyattr.verification import ClusterDesign, Outcome, Verdict, verify
+from pyattr.verification import (
+    ClusterDesign,
+    Outcome,
+    StarDesign,
+    Verdict,
+    verify,
+    verify_recorded,
+)
 
 __version__ = "0.1.0"
 
@@ -33,6 +40,7 @@ __all__ = [
     "ProtocolError",
     "Prover",
     "Rejected",
+    "StarDesign",
     "SufficientStatistics",
     "Verdict",
     "Verifier",
@@ -47,4 +55,5 @@ __all__ = [
     "sample_masks",
     "sample_seeds",
     "verify",
+    "verify_recorded",
 ]
