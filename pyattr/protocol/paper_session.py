@@ -61,6 +61,8 @@ class PaperMethod(Method):
 
     def __init__(self, evaluate: Evaluator, terms: Terms) -> None:
         super().__init__(evaluate, terms)
+        if terms.sampling != "uniform":
+            raise bad_value("sampling", "'uniform' with the paper's method", repr(terms.sampling))
         self._budget = DEFAULT_BUDGET if terms.budget is None else terms.budget
         if self._budget < SMALLEST_BUDGET:
             raise bad_value("budget", f"at least {SMALLEST_BUDGET} trainings", self._budget)
@@ -123,4 +125,7 @@ class PaperMethod(Method):
             delta=terms.delta_interval,
             corruption=covered * influence,
         )
-        return self.settle(verdict, design, outputs, covered)
+        if not verdict:
+            return verdict
+        rows = self.uniform_checks(len(outputs), covered)
+        return self.settle(verdict, design, outputs, rows)
