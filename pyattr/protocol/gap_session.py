@@ -13,10 +13,9 @@ from pyattr.errors import bad_value
 from pyattr.protocol.arrays import as_clip
 from pyattr.protocol.method import Method, Terms
 from pyattr.verification.challenge import (
-    EXPLAINED,
     ChallengePlan,
+    Honest,
     choose_challenge,
-    honest_fill,
     plan_checks,
 )
 from pyattr.verification.clusters import ClusterDesign
@@ -24,7 +23,7 @@ from pyattr.verification.corruption import Cover, PairSquares
 from pyattr.verification.evaluate import Evaluator
 from pyattr.verification.judge import judge_gap
 from pyattr.verification.pilot import Pilot, run_pilot
-from pyattr.verification.plan import HONEST_SHARE, HONEST_SHARE_WORST, smallest_design
+from pyattr.verification.plan import smallest_design
 from pyattr.verification.scores import LinearScores
 from pyattr.verification.spot_check import check_probabilities, draw_weighted
 from pyattr.verification.verdict import Outcome, Verdict
@@ -116,20 +115,19 @@ class GapMethod(Method):
         terms, criterion = self.terms, self.terms.criterion
         n, weighted = terms.n_targets, terms.sampling == "weighted"
         alpha = terms.delta_interval / (n if criterion.simultaneous else 1)
+        miss = terms.delta_checks
         if self._given is not None:
-            share = HONEST_SHARE if n == 1 else HONEST_SHARE_WORST
-            fill = honest_fill(
-                share * criterion.epsilon, criterion.epsilon, EXPLAINED, criterion.relative
-            )
-            return plan_checks(self._given, criterion, alpha, terms.delta_checks, fill, n, weighted)
+            honest = Honest.of(criterion.epsilon, n, relative=criterion.relative)
+            return plan_checks(self._given, criterion, alpha, miss, honest, weighted)
         if pilot is None:
             raise RuntimeError("design: expected a pilot where none is given")
         epsilon = criterion.epsilon
         if not criterion.relative:
             epsilon = float(np.min(epsilon / np.maximum(pilot.spread, 1e-300)))
         noise = pilot.noise(criterion.p)
+        honest = Honest.of(epsilon, n, noise=noise, relative=criterion.relative)
         return choose_challenge(
-            noise, epsilon, alpha, terms.delta_checks, n, criterion, terms.budget, weighted=weighted
+            noise, epsilon, alpha, miss, criterion, honest, terms.budget, weighted=weighted
         )
 
     def judge(self, scores: LinearScores, outputs: npt.NDArray[np.float32]) -> Verdict:

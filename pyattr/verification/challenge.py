@@ -7,6 +7,7 @@ much of ε an honest residual fills, and neither on the number of examples nor o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,19 +26,85 @@ from pyattr.verification.plan import (
 )
 from pyattr.verification.spot_check import check_probabilities, fewest_hiding, n_checks
 
-__all__ = ["ChallengePlan", "choose_challenge", "plan_checks"]
+__all__ = ["ChallengePlan", "Honest", "choose_challenge", "coverable", "plan_checks"]
 
 Array = npt.NDArray[np.float64]
 
 CAPS: Final = {
-    "chi2": (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0),
+    "chi2": (1.0, 1.5, 2.0, 2.5, 3.0, 4.0),
     "moment": (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0),
 }
-GROWTH: Final = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
+GROWTH: Final = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 # A check that is saved is worth this many more trainings of the prover.
 PROVER_TRAININGS: Final = 20.0
 # Share of Var f that scores are planned to explain.
 EXPLAINED: Final = 0.9
+# Share of ε that an honest residual is expected to fill, for counting checks. What it may fill and still be
+# accepted is planned as for `choose_clusters`.
+TYPICAL_SHARE: Final = 0.25
+
+
+@dataclass(frozen=True)
+class Honest:
+    """What an honest prover's residuals are planned to look like.
+
+    Parameters
+    ----------
+    typical, worst : float
+        ``E v² / τ`` (see `pyattr.verification.corruption`) that checks are counted for, and that has still
+        to be accepted with probability 0.95.
+    n_targets : int
+    """
+
+    typical: float
+    worst: float
+    n_targets: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        epsilon: float,
+        n_targets: int,
+        *,
+        noise: float = 0.0,
+        share: float = TYPICAL_SHARE,
+        explained: float = EXPLAINED,
+        relative: bool = True,
+    ) -> Honest:
+        """From shares of ε.
+
+        Parameters
+        ----------
+        epsilon : float
+            Relative to Var f.
+        n_targets : int
+        noise : float
+            Variance of an odd residual from seeds, relative to Var f.
+        share : float
+            Of ε, that residuals fill at the worst target.
+        explained : float
+            ``Var g / Var f``.
+        relative : bool
+            Whether the criterion's ε is.
+        """
+        worst = max(HONEST_SHARE if n_targets == 1 else HONEST_SHARE_WORST, share)
+
+        def fill(part: float) -> float:
+            residual = part * epsilon + noise
+            if not relative:
+                return residual / epsilon
+            rest = (epsilon / (1.0 - epsilon)) ** 2 * explained
+            return (residual + rest) * (1.0 - epsilon) ** 2 / (epsilon * explained)
+
+        return cls(fill(share), fill(worst), n_targets)
+
+    def squares(self, n: int) -> tuple[Array, Array]:
+        """Samples of n squares, (n, 1): of the middling worst target, and as large as it seldom is."""
+        shape = stats.chi2.ppf((np.arange(n) + 0.5) / n, 1)[:, None]
+        shape /= shape.sum()
+        middling = stats.chi2.ppf(0.5 ** (1.0 / self.n_targets), n)
+        largest = stats.chi2.ppf(1.0 - HONEST_MISS / self.n_targets, n)
+        return shape * middling * self.typical, shape * largest * self.worst
 
 
 @dataclass(frozen=True)
@@ -64,8 +131,7 @@ def plan_checks(
     criterion: Criterion,
     alpha: float,
     miss: float,
-    fill: float,
-    n_targets: int = 1,
+    honest: Honest,
     weighted: bool = False,
 ) -> ChallengePlan:
     """Choose where to cut squares off, for the fewest checks of an honest prover.
@@ -76,33 +142,28 @@ def plan_checks(
     criterion : Criterion
     alpha, miss : float
         Shares of delta for the interval and for the checks.
-    fill : float
-        ``E v² / τ`` of an honest prover.
-    n_targets : int
+    honest : Honest
     weighted : bool
         Whether checks are drawn by influence.
     """
     n, n_outputs = design.n_clusters, design.n_evaluations
-    everything = ChallengePlan(design, None, n_checks(n_outputs, 1, miss))
-    if not _coverable(design, criterion):
-        return everything
-    squares = _honest_squares(n, fill, HONEST_MISS / n_targets)
-    best = everything
+    best = ChallengePlan(design, None, n_checks(n_outputs, 1, miss))
+    if not coverable(design, criterion):
+        return best
+    typical, worst = honest.squares(n)
     for cap in CAPS[criterion.bound]:
-        truncation = Truncation(
-            cap, truncated_total(criterion.bound, n, cap, alpha, criterion.kappa)
-        )
-        influence, slack = np.maximum(cap - squares, 0.0), truncation.total - squares.sum(axis=0)
-        fewest = fewest_hiding(influence, slack)
-        if fewest == 0:
+        total = truncated_total(criterion.bound, n, cap, alpha, criterion.kappa)
+        slack = total - typical.sum(axis=0)
+        if total <= worst.sum() or slack <= 0.0:
             continue
+        influence = np.maximum(cap - typical, 0.0)
         if weighted:
             expected = 2.0 * check_probabilities(np.max(influence / slack, axis=1), miss).sum()
-            k = int(np.ceil(expected))
+            k = math.ceil(expected)
         else:
-            k = n_checks(n_outputs, min(fewest, n_outputs), miss)
+            k = n_checks(n_outputs, min(fewest_hiding(influence, slack), n_outputs), miss)
         if k < best.n_checks:
-            best = ChallengePlan(design, truncation, k)
+            best = ChallengePlan(design, Truncation(cap, total), k)
     return best
 
 
@@ -111,14 +172,12 @@ def choose_challenge(
     epsilon: float,
     alpha: float,
     miss: float,
-    n_targets: int,
     criterion: Criterion,
+    honest: Honest,
     budget: int | None = None,
     *,
     weighted: bool = False,
     prover_trainings: float = PROVER_TRAININGS,
-    share: float | None = None,
-    explained: float = EXPLAINED,
 ) -> ChallengePlan:
     """Choose the challenge with the least cost to both sides.
 
@@ -127,62 +186,30 @@ def choose_challenge(
 
     Parameters
     ----------
-    noise, epsilon, n_targets, criterion, budget
+    noise, epsilon, criterion, budget
         As for `choose_clusters`.
     alpha, miss : float
         Shares of delta for the interval and for the checks.
+    honest : Honest
     weighted : bool
     prover_trainings : float
         Trainings of the prover that are worth one of the verifier.
-    share : float, optional
-        Of ε, that an honest residual fills.
-    explained : float
-        Share of Var f that the scores explain.
     """
-    smallest = choose_clusters(noise, epsilon, alpha, n_targets, criterion, budget)
-    if share is None:
-        share = HONEST_SHARE if n_targets == 1 else HONEST_SHARE_WORST
-    fill = honest_fill(share * epsilon + noise, epsilon, explained, criterion.relative)
+    smallest = choose_clusters(noise, epsilon, alpha, honest.n_targets, criterion, budget)
 
     def planned(growth: float) -> ChallengePlan:
-        n_clusters = round(growth * smallest.n_clusters)
-        larger = replace(smallest, n_clusters=n_clusters)
-        return plan_checks(larger, criterion, alpha, miss, fill, n_targets, weighted)
+        larger = replace(smallest, n_clusters=round(growth * smallest.n_clusters))
+        return plan_checks(larger, criterion, alpha, miss, honest, weighted)
 
-    if not _coverable(smallest, criterion):
+    if not coverable(smallest, criterion):
         return planned(1.0)
     most = np.inf if budget is None else budget / smallest.n_evaluations
     plans = [planned(growth) for growth in GROWTH if growth <= max(most, 1.0)]
     return min(plans, key=lambda p: p.n_checks + p.design.n_evaluations / prover_trainings)
 
 
-def honest_fill(residual: float, epsilon: float, explained: float, relative: bool) -> float:
-    """``E v² / τ`` for odd residuals of the given mean square that do not go with g (`corruption`).
-
-    Parameters
-    ----------
-    residual, epsilon : float
-        Relative to Var f.
-    explained : float
-        ``Var g / Var f``.
-    relative : bool
-    """
-    if not relative:
-        return residual / epsilon
-    rest = (epsilon / (1.0 - epsilon)) ** 2 * explained
-    return (residual + rest) * (1.0 - epsilon) ** 2 / (epsilon * explained)
-
-
-def _coverable(design: ClusterDesign, criterion: Criterion) -> bool:
+def coverable(design: ClusterDesign, criterion: Criterion) -> bool:
     """Whether truncated sums say anything for this design and criterion."""
     fits = criterion.bound in CAPS and criterion.intercept == "refit"
     small = not criterion.relative or criterion.epsilon < 1.0
     return fits and small and design.n_leaves == 1
-
-
-def _honest_squares(n: int, fill: float, miss: float) -> Array:
-    """A typical sample of n squares, as large in total as an honest prover's seldom is, (n, 1)."""
-    typical = stats.chi2.ppf((np.arange(n) + 0.5) / n, 1)
-    total = fill * float(stats.chi2.ppf(1.0 - miss, n))
-    squares: Array = (typical * total / typical.sum())[:, None]
-    return squares

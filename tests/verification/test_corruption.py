@@ -8,7 +8,7 @@ from cube import smooth_function, with_gap
 from scipy import stats
 
 from pyattr.protocol import Prover, Verifier, run
-from pyattr.verification.challenge import choose_challenge, honest_fill, plan_checks
+from pyattr.verification.challenge import Honest, choose_challenge, plan_checks
 from pyattr.verification.cheats import CorruptsWorst
 from pyattr.verification.clusters import ClusterDesign
 from pyattr.verification.corruption import Cover, PairSquares, Truncation, truncated_total
@@ -79,7 +79,7 @@ def test_limits_agree_where_they_should():
         exact = stats.chi2.ppf(ALPHA, n)
         assert 0.97 * exact < truncated_total("chi2", n, 25.0, ALPHA) <= exact
     # Both ways to a limit, on either side of the number of pairs where one takes over.
-    below, above = (truncated_total("chi2", n, 2.0, ALPHA) / n for n in (2048, 2049))
+    below, above = (truncated_total("chi2", n, 2.0, ALPHA) / n for n in (1024, 1025))
     assert above == pytest.approx(below, rel=0.03)
     assert truncated_total("moment", 10, 2.0, ALPHA) < 0.0
 
@@ -216,39 +216,39 @@ def test_planned_checks_are_what_honest_sessions_need():
     a verifier of its own."""
     function = smooth_function(60, cubic=0.01, n_targets=32)
     criterion = Criterion()
-    fill = honest_fill(0.01, 0.05, 0.99, relative=True)
-    plan = plan_checks(ClusterDesign(128), criterion, 0.04, 0.01, fill, 32)
+    honest = Honest.of(0.05, 32, share=0.2, explained=0.99)
+    plan = plan_checks(ClusterDesign(256), criterion, 0.04, 0.01, honest)
     assert plan.truncation is not None
     masks, seeds = plan.design.draw(5, 60)
     scores = LinearScores.of(function.best)
     outputs = function(masks, seeds)
     squares = PairSquares.of(criterion, plan.design, outputs, scores, scores.linear(masks))
     hiding = Cover(squares, plan.truncation, 0.05).n_hiding
-    assert n_checks(256, hiding, 0.01) < 1.3 * plan.n_checks < 100
+    assert 0.7 * plan.n_checks < n_checks(512, hiding, 0.01) < 1.3 * plan.n_checks < 80
 
 
 def test_a_larger_challenge_saves_checks_and_the_number_levels_off():
-    fill = honest_fill(0.015, 0.05, 0.9, relative=True)
+    honest = Honest.of(0.05, 32)
 
-    def k(n_clusters, **changes):
-        options = {"n_targets": 32, "weighted": False} | changes
-        return plan_checks(
-            ClusterDesign(n_clusters), Criterion(), 0.04, 0.01, fill, **options
-        ).n_checks
+    def k(n_clusters, weighted=False):
+        design = ClusterDesign(n_clusters)
+        return plan_checks(design, Criterion(), 0.04, 0.01, honest, weighted).n_checks
 
-    counts = [k(n) for n in (64, 128, 256, 512, 1024, 4096)]
+    counts = [k(n) for n in (64, 256, 512, 1024, 4096)]
     assert counts == sorted(counts, reverse=True)
-    assert counts[-1] > 0.7 * counts[-3]
+    assert counts[0] == n_checks(128, 1, 0.01)  # honest residuals that fill half of ε would fail
+    assert counts[-1] > 0.7 * counts[-2]
     assert k(256, weighted=True) < k(256)
-    plan = choose_challenge(0.0, 0.05, 0.04, 0.01, 32, Criterion(), share=0.25)
+    plan = choose_challenge(0.0, 0.05, 0.04, 0.01, Criterion(), honest)
     assert plan.design.n_clusters > 64
-    assert plan.n_checks < plan.design.n_evaluations / 2
+    assert plan.n_checks < plan.design.n_evaluations / 3
 
 
 @pytest.mark.parametrize("changes", [{"bound": "t"}, {"intercept": "check"}, {"epsilon": 1.5}])
 def test_where_truncated_sums_say_nothing_all_outputs_are_checked(changes):
     criterion = Criterion(**changes)
-    plan = plan_checks(ClusterDesign(200), criterion, 0.04, 0.01, 0.2)
+    honest = Honest.of(0.05, 1)
+    plan = plan_checks(ClusterDesign(200), criterion, 0.04, 0.01, honest)
     assert plan.truncation is None
     assert plan.n_checks == n_checks(400, 1, 0.01)
-    assert plan_checks(ClusterDesign(50, 2), Criterion(), 0.04, 0.01, 0.2).truncation is None
+    assert plan_checks(ClusterDesign(50, 2), Criterion(), 0.04, 0.01, honest).truncation is None
