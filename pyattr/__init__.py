@@ -1,7 +1,8 @@
 """pyattr: data attribution that can be verified.
 
-Attribution: `empirical_influence`, `fit_datamodel`, `leave_one_out`. Verification: `verify`. Between
-two parties: `Prover`, `Verifier`. Importing this module loads none of torch, scikit-learn or ray.
+Attribution: `empirical_influence`, `fit_datamodel`, `leave_one_out`. Verification: `verify`, and `plan`
+for what it will cost. Between two parties: `Prover`, `Verifier`. Importing this module loads none of
+torch, scikit-learn or ray.
 """
 
 from pyattr.attribution import (
@@ -14,6 +15,7 @@ from pyattr.attribution import (
 from pyattr.errors import ProtocolError, Rejected
 from pyattr.kernels import margins
 from pyattr.masks import Masks, sample_masks, sample_seeds
+from pyattr.planning import plan
 from pyattr.protocol import Prover, Verifier
 from pyattr.retraining.retrain import retrain_with
 from pyattr.verification import ClusterDesign, Outcome, Verdict, verify
@@ -36,6 +38,7 @@ __all__ = [
     "leave_one_out",
     "load_attribution",
     "margins",
+    "plan",
     "retrain_with",
     "sample_masks",
     "sample_seeds",

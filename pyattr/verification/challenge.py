@@ -34,7 +34,7 @@ CAPS: Final = {
     "chi2": (1.0, 1.5, 2.0, 2.5, 3.0, 4.0),
     "moment": (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0),
 }
-GROWTH: Final = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
+GROWTH: Final = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 # A check that is saved is worth this many more trainings of the prover.
 PROVER_TRAININGS: Final = 20.0
 # Share of Var f that scores are planned to explain.
@@ -201,11 +201,22 @@ def choose_challenge(
         larger = replace(smallest, n_clusters=round(growth * smallest.n_clusters))
         return plan_checks(larger, criterion, alpha, miss, honest, weighted)
 
+    def cost(plan: ChallengePlan) -> float:
+        return plan.n_checks + plan.design.n_evaluations / prover_trainings
+
     if not coverable(smallest, criterion):
         return planned(1.0)
-    most = np.inf if budget is None else budget / smallest.n_evaluations
-    plans = [planned(growth) for growth in GROWTH if growth <= max(most, 1.0)]
-    return min(plans, key=lambda p: p.n_checks + p.design.n_evaluations / prover_trainings)
+    most = np.inf if budget is None else max(budget / smallest.n_evaluations, 1.0)
+    best = planned(1.0)
+    for growth in GROWTH:
+        if growth > most:
+            break
+        larger = planned(growth)
+        if cost(larger) < cost(best):
+            best = larger
+        elif best.truncation is not None:  # checks level off, and the prover's trainings do not
+            break
+    return best
 
 
 def coverable(design: ClusterDesign, criterion: Criterion) -> bool:

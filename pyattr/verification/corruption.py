@@ -89,7 +89,9 @@ def _normal_total(n: int, cap: float, alpha: float) -> float:
     below = stats.chi2.cdf(step * np.arange(bins + 1), 1)
     weights = np.append(np.diff(below), 1.0 - below[-1])
     size = fft.next_fast_len(n * bins + 1, real=True)
-    sums = fft.irfft(fft.rfft(weights, size) ** n, size)
+    spectrum = fft.rfft(weights, size)
+    power = np.abs(spectrum) ** n * np.exp(1j * n * np.angle(spectrum))
+    sums = fft.irfft(power, size)
     reached = int(np.searchsorted(np.cumsum(sums), max(alpha - ROUNDING, 0.0), side="right"))
     return step * min(reached, n * bins)
 

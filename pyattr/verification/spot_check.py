@@ -38,11 +38,11 @@ probabilities).
 
 from __future__ import annotations
 
+import math
 import secrets
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from pyattr.errors import bad_value, check_count, check_probability
 
@@ -57,10 +57,22 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 
+MANY = 100_000
+
 
 def miss_probability(n_outputs: int, n_corrupted: int, n_checked: int) -> float:
-    """Chance that none of the corrupted outputs is among the checked ones: ``C(n-w,k)/C(n,k)``."""
-    return float(stats.hypergeom.pmf(0, n_outputs, n_corrupted, n_checked))
+    """Chance that none of the corrupted outputs is among the checked ones: ``C(n-w,k)/C(n,k)``.
+
+    As the product ``Π_i (1 - max(w,k) / (n-i))`` over ``i < min(w,k)``: no factorials that overflow. From
+    100,000 factors on all are taken as large as the first, which errs on the safe side.
+    """
+    fewer, more = sorted((n_corrupted, n_checked))
+    if fewer + more > n_outputs:
+        return 0.0
+    if fewer > MANY:
+        return math.exp(fewer * math.log1p(-more / n_outputs))
+    remaining = n_outputs - np.arange(fewer, dtype=np.float64)
+    return float(np.exp(np.sum(np.log1p(-more / remaining))))
 
 
 def n_checks(n_outputs: int, n_corrupted: int, miss: float) -> int:
@@ -84,7 +96,9 @@ def n_checks(n_outputs: int, n_corrupted: int, miss: float) -> int:
     check_probability("miss", miss)
     if not 1 <= n_corrupted <= n_outputs:
         raise bad_value("n_corrupted", f"a count from 1 to {n_outputs}", n_corrupted)
-    low, high = 0, n_outputs - n_corrupted + 1  # with `high` checks nothing can be missed
+    # With `high` checks nothing can be missed, or C(n-w,k)/C(n,k) ≤ (1-k/n)^w is small enough.
+    enough = math.ceil(-n_outputs * math.expm1(math.log(miss) / n_corrupted)) + 1
+    low, high = 0, min(enough, n_outputs - n_corrupted + 1)
     while low < high:
         middle = (low + high) // 2
         if miss_probability(n_outputs, n_corrupted, middle) <= miss:
