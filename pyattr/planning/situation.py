@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from pyattr.attribution import fit_datamodel
+from pyattr.attribution import fit_datamodel, held_out_r2
 from pyattr.errors import bad_value, check_count, check_positive, check_probability
 from pyattr.interface import Retrain
 from pyattr.masks import Masks, sample_seeds
@@ -180,10 +180,8 @@ class Situation:
         fitted = fit_datamodel(
             masks[:n_fitted], exact[:n_fitted].astype(np.float32), method="ridge"
         )
-        rest = exact[n_fitted:]
-        error = np.mean((rest - fitted.predict(masks[n_fitted:])) ** 2, axis=0)
-        variance = np.maximum(exact.var(axis=0), 1e-300)
-        r2 = float(np.clip(np.min(1.0 - error / variance), 1e-3, 1.0))
+        held_out = held_out_r2(fitted, masks[n_fitted:], exact[n_fitted:])
+        r2 = float(np.clip(np.min(np.nan_to_num(held_out)), 1e-3, 1.0))  # NaN: a constant target
         room = 1.0 - self.seed_share - self.odd_weight
         return replace(self, r2=min(r2, room), mean=_mean(exact))
 
