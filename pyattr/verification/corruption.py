@@ -236,7 +236,9 @@ class Cover:
 
         def holds(epsilon: Array) -> Marks:
             influence, slack = self.squares.influence(self.truncation, epsilon)
-            return np.asarray(np.sort(influence, axis=0)[least:].sum(axis=0) < slack)
+            if n_covered == 0:
+                return np.asarray(slack > 0.0)
+            return np.asarray(np.partition(influence, least, axis=0)[least:].sum(axis=0) < slack)
 
         return self._least(holds)
 

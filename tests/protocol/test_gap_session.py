@@ -339,3 +339,24 @@ def test_designs_come_back_from_their_words(words):
 def test_attribution_objects_are_accepted_as_they_are():
     scores = Attribution(scores=HONEST.scores, intercept=HONEST.intercept)
     assert session(FUNCTION, scores, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ({"sampling": "lazy"}, "sampling: expected 'uniform' or 'weighted', got 'lazy'"),
+        ({"sampling": "weighted", "method": "paper"}, "sampling: expected 'uniform' with the paper"),
+    ],
+)
+def test_unknown_ways_to_draw_checks_are_refused(terms, message):
+    with pytest.raises(ValueError, match=message):
+        Verifier(FUNCTION, **terms)
+
+
+def test_weighted_checks_may_all_stay_out(monkeypatch):
+    """As rarely as a lie is to be missed: nothing is retrained then, and the acceptance stands."""
+    nothing = np.empty(0, dtype=np.int64)
+    monkeypatch.setattr("pyattr.protocol.gap_session.draw_weighted", lambda chances: nothing)
+    verdict = session(FUNCTION, HONEST, seed=1, sampling="weighted", design=ClusterDesign(128))
+    assert verdict.outcome is Outcome.ACCEPT
+    assert verdict.n_retrained == verdict.details["n_checked"] == 0
