@@ -58,6 +58,7 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 
 MANY = 100_000
+ROUNDING = 1e-12  # relative, of a miss probability's logarithms
 
 
 def miss_probability(n_outputs: int, n_corrupted: int, n_checked: int) -> float:
@@ -101,7 +102,7 @@ def n_checks(n_outputs: int, n_corrupted: int, miss: float) -> int:
     low, high = 0, min(enough, n_outputs - n_corrupted + 1)
     while low < high:
         middle = (low + high) // 2
-        if miss_probability(n_outputs, n_corrupted, middle) <= miss:
+        if miss_probability(n_outputs, n_corrupted, middle) <= miss * (1.0 + ROUNDING):
             high = middle
         else:
             low = middle + 1

@@ -265,7 +265,7 @@ def test_weighted_checks_accept_the_honest_and_catch_answers_from_the_scores():
 
 
 def test_a_checked_intercept_has_nearly_everything_checked():
-    # One output may move the mean by b: 46 outputs, of which one corrupted is to be noticed.
+    # One output may move the mean by b: of 200 outputs a single corrupted one is to be noticed.
     verdict = session(FUNCTION, HONEST, seed=1, design=ClusterDesign(100), intercept="check")
     assert verdict.outcome is Outcome.ACCEPT
     assert verdict.details["n_corrupted_covered"] == 0
