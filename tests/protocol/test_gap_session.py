@@ -345,7 +345,10 @@ def test_attribution_objects_are_accepted_as_they_are():
     ("terms", "message"),
     [
         ({"sampling": "lazy"}, "sampling: expected 'uniform' or 'weighted', got 'lazy'"),
-        ({"sampling": "weighted", "method": "paper"}, "sampling: expected 'uniform' with the paper"),
+        (
+            {"sampling": "weighted", "method": "paper"},
+            "sampling: expected 'uniform' with the paper",
+        ),
     ],
 )
 def test_unknown_ways_to_draw_checks_are_refused(terms, message):
