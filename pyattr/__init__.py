@@ -1,8 +1,9 @@
 """pyattr: data attribution that can be verified.
 
 Attribution: `empirical_influence`, `fit_datamodel`, `leave_one_out`; from sums over rows alone,
-`SufficientStatistics` and `fit_statistics`. Verification: `verify`, `verify_recorded`. Between two
-parties: `Prover`, `Verifier`. Importing this module loads none of torch, scikit-learn or ray.
+`SufficientStatistics` and `fit_statistics`. Verification: `verify`, `verify_recorded`, and `plan` for
+what it will cost. Between two parties: `Prover`, `Verifier`. Importing this module loads none of
+torch, scikit-learn or ray.
 """
 
 from pyattr.attribution import (
@@ -18,6 +19,7 @@ from pyattr.attribution import (
 from pyattr.errors import ProtocolError, Rejected
 from pyattr.kernels import margins
 from pyattr.masks import Masks, sample_masks, sample_seeds
+from pyattr.planning import plan
 from pyattr.protocol import Prover, Verifier
 from pyattr.retraining.retrain import retrain_with
 from pyattr.verification import (
@@ -51,6 +53,7 @@ __all__ = [
     "leave_one_out",
     "load_attribution",
     "margins",
+    "plan",
     "retrain_with",
     "sample_masks",
     "sample_seeds",
