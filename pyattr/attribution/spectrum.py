@@ -51,13 +51,14 @@ def kept_precision(gram: Float32) -> Float64:
     diagonal = np.diagonal(gram)
     used = diagonal > 0.0
     root = np.sqrt(diagonal[used])
-    correlation = (gram if used.all() else gram[np.ix_(used, used)]) / root
+    correlation: Float32 = (gram if used.all() else gram[np.ix_(used, used)]) / root
     correlation /= root[:, np.newaxis]
     values, weights = _spectrum(correlation)
     shrunk = (values / (values + _PENALTIES[:, np.newaxis])) @ weights
     kept = _PENALTIES * shrunk / (1.0 - shrunk)
     at = np.linspace(0.0, 1.0, _N_POINTS) * len(gram) / used.sum()
-    return np.interp(at, np.append(0.0, shrunk), np.append(1.0, kept))
+    table: Float64 = np.interp(at, np.append(0.0, shrunk), np.append(1.0, kept))
+    return table
 
 
 def _spectrum(matrix: Float32) -> tuple[Float64, Float64]:
