@@ -51,7 +51,7 @@ def kept_precision(gram: Float32) -> Float64:
     diagonal = np.diagonal(gram)
     used = diagonal > 0.0
     root = np.sqrt(diagonal[used])
-    correlation: Float32 = (gram if used.all() else gram[np.ix_(used, used)]) / root
+    correlation: Float32 = np.divide(gram if used.all() else gram[np.ix_(used, used)], root)
     correlation /= root[:, np.newaxis]
     values, weights = _spectrum(correlation)
     shrunk = (values / (values + _PENALTIES[:, np.newaxis])) @ weights
