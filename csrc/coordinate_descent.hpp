@@ -36,10 +36,11 @@
 
 namespace pyattr {
 
-constexpr std::size_t kBatch = 64;  // targets that share a pass over G
-constexpr int kMaxRounds = 50;      // sweeps and passes for one lambda before giving up
+constexpr std::size_t kLeastBatch = 16, kMostBatch = 64;     // targets that share a pass over G
+constexpr std::size_t kSpaceBytes = std::size_t{256} << 20;  // for their active sets, if it can be
+constexpr int kMaxRounds = 50;  // sweeps and passes for one lambda before giving up
 
-// Up to kBatch targets that go down their paths side by side.
+// Up to kMostBatch targets that go down their paths side by side.
 class LassoBatch {
  public:
   LassoBatch(const LassoProblem& problem, std::size_t first, std::size_t size, const LassoPath& out,
@@ -133,13 +134,19 @@ class LassoBatch {
   std::vector<char> running_;
 };
 
+inline std::size_t batch_size(std::size_t n) {
+  const std::size_t largest = sizeof(float) * (n / 4 + 1) * (n / 4 + 1);  // an active set's matrix
+  return std::min(std::max(kSpaceBytes / largest, kLeastBatch), kMostBatch);
+}
+
 // The paths of targets targets.begin .. targets.end - 1; `codes` are of problem.gram.
 inline void lasso_paths(const LassoProblem& problem, GramCodes& codes, Range targets,
                         const LassoPath& out) {
-  std::vector<ActiveSpace> spaces(least(kBatch, targets.end - targets.begin));
+  const std::size_t batch = batch_size(problem.n);
+  std::vector<ActiveSpace> spaces(least(batch, targets.end - targets.begin));
   LassoLanes lanes(codes);
-  for (std::size_t first = targets.begin; first < targets.end; first += kBatch)
-    LassoBatch(problem, first, least(kBatch, targets.end - first), out, spaces, lanes).run();
+  for (std::size_t first = targets.begin; first < targets.end; first += batch)
+    LassoBatch(problem, first, least(batch, targets.end - first), out, spaces, lanes).run();
 }
 
 }  // namespace pyattr

@@ -33,7 +33,8 @@ __all__ = ["fit_datamodel"]
 
 _TARGETS_AT_ONCE = 256
 _N_FOLDS = 5
-_N_MATRICES = {"bayes": 3, "lasso": 7}  # counts and Gram; of everything, a fold and the rest
+# Counts and Gram, of everything, a fold and the rest; for the LASSO codes and active sets too.
+_N_MATRICES = {"bayes": 3, "lasso": 9}
 
 Method: TypeAlias = Literal["bayes", "lasso", "ridge", "ols"]
 
