@@ -12,7 +12,7 @@
 // (csrc/active_set.hpp). Then one pass over G gives the whole gradient g = b - G w, for all targets
 // of a batch together so that a tile of G is read once (csrc/gradient_pass.hpp); from it follow the
 // gap (csrc/lasso_problem.hpp) and the coordinates that are missing. A target with more than a
-// quarter of all coordinates active goes on in a lane (csrc/lasso_lanes.hpp).
+// fifth of all coordinates active, or an eighth used, goes on in a lane (csrc/lasso_lanes.hpp).
 //
 // Accumulators.  Sweeps and gradients float32; the gradient is formed anew from b at every pass, so
 // that no error piles up. The gap is float64 of that gradient.
@@ -135,7 +135,7 @@ class LassoBatch {
 };
 
 inline std::size_t batch_size(std::size_t n) {
-  const std::size_t largest = sizeof(float) * (n / 4 + 1) * (n / 4 + 1);  // an active set's matrix
+  const std::size_t largest = sizeof(float) * (n / 5 + 1) * (n / 5 + 1);  // an active set's matrix
   return std::min(std::max(kSpaceBytes / largest, kLeastBatch), kMostBatch);
 }
 

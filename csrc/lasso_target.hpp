@@ -122,10 +122,10 @@ class LassoTarget {
   static constexpr float kRelaxed = 1.15f;
 
   // Let in coordinates whose |gradient| is at least `bound`; returns whether there are any. Since
-  // the strong rule lets in more than are used, a quarter active counts as many, or an eighth used.
+  // the strong rule lets in more than are used, a fifth active counts as many, or an eighth used.
   bool admit(float bound) {
     const std::size_t added = active_.count_above(gradient_.data(), bound);
-    if (active_.size() + added > std::max(problem_.n / 4, kFewCoordinates))
+    if (active_.size() + added > std::max(problem_.n / 5, kFewCoordinates))
       become_dense();
     else if (added)
       active_.add_above(gradient_.data(), bound);
