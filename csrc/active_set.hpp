@@ -102,19 +102,23 @@ class ActiveSet {
 
   std::size_t size() const { return active_.size(); }
 
-  // Let in the coordinates whose |gradient| is at least `bound`; returns whether there are any.
-  bool add_above(const float* gradient, float bound) {
+  // How many coordinates outside have a |gradient| of at least `bound`.
+  std::size_t count_above(const float* gradient, float bound) const {
+    std::size_t count = 0;
+    for (std::size_t j = 0; j < n_; ++j) count += is_new(gradient, bound, j);
+    return count;
+  }
+
+  // Let them in.
+  void add_above(const float* gradient, float bound) {
     const std::size_t before = size();
     for (std::size_t j = 0; j < n_; ++j)
-      if (__builtin_fabsf(gradient[j]) >= bound && position_[j] == kAbsent &&
-          gram_[j * n_ + j] > 0.0f) {
+      if (is_new(gradient, bound, j)) {
         position_[j] = static_cast<std::uint32_t>(size());
         active_.push_back(static_cast<std::uint32_t>(j));
       }
-    if (size() == before) return false;
     space_.grow(size(), before);
     gather(before);
-    return true;
   }
 
   // From the gradient (n,) at the current weights.
@@ -141,6 +145,11 @@ class ActiveSet {
 
  private:
   static constexpr std::uint32_t kAbsent = 0xFFFFFFFFu;
+
+  bool is_new(const float* gradient, float bound, std::size_t j) const {
+    return __builtin_fabsf(gradient[j]) >= bound && position_[j] == kAbsent &&
+           gram_[j * n_ + j] > 0.0f;
+  }
 
   std::size_t padded() const { return (size() + 15) / 16 * 16; }
 

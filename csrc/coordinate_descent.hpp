@@ -12,7 +12,7 @@
 // (csrc/active_set.hpp). Then one pass over G gives the whole gradient g = b - G w, for all targets
 // of a batch together so that a tile of G is read once (csrc/gradient_pass.hpp); from it follow the
 // gap (csrc/lasso_problem.hpp) and the coordinates that are missing. A target with more than a
-// quarter of all coordinates active goes on in a lane (csrc/lasso_lanes.hpp).
+// fifth of all coordinates active, or an eighth used, goes on in a lane (csrc/lasso_lanes.hpp).
 //
 // Accumulators.  Sweeps and gradients float32; the gradient is formed anew from b at every pass, so
 // that no error piles up. The gap is float64 of that gradient.
@@ -36,10 +36,11 @@
 
 namespace pyattr {
 
-constexpr std::size_t kBatch = 64;  // targets that share a pass over G
-constexpr int kMaxRounds = 50;      // sweeps and passes for one lambda before giving up
+constexpr std::size_t kLeastBatch = 16, kMostBatch = 64;     // targets that share a pass over G
+constexpr std::size_t kSpaceBytes = std::size_t{256} << 20;  // for their active sets, if it can be
+constexpr int kMaxRounds = 50;  // sweeps and passes for one lambda before giving up
 
-// Up to kBatch targets that go down their paths side by side.
+// Up to kMostBatch targets that go down their paths side by side.
 class LassoBatch {
  public:
   LassoBatch(const LassoProblem& problem, std::size_t first, std::size_t size, const LassoPath& out,
@@ -133,13 +134,19 @@ class LassoBatch {
   std::vector<char> running_;
 };
 
+inline std::size_t batch_size(std::size_t n) {
+  const std::size_t largest = sizeof(float) * (n / 5 + 1) * (n / 5 + 1);  // an active set's matrix
+  return std::min(std::max(kSpaceBytes / largest, kLeastBatch), kMostBatch);
+}
+
 // The paths of targets targets.begin .. targets.end - 1; `codes` are of problem.gram.
 inline void lasso_paths(const LassoProblem& problem, GramCodes& codes, Range targets,
                         const LassoPath& out) {
-  std::vector<ActiveSpace> spaces(least(kBatch, targets.end - targets.begin));
+  const std::size_t batch = batch_size(problem.n);
+  std::vector<ActiveSpace> spaces(least(batch, targets.end - targets.begin));
   LassoLanes lanes(codes);
-  for (std::size_t first = targets.begin; first < targets.end; first += kBatch)
-    LassoBatch(problem, first, least(kBatch, targets.end - first), out, spaces, lanes).run();
+  for (std::size_t first = targets.begin; first < targets.end; first += batch)
+    LassoBatch(problem, first, least(batch, targets.end - first), out, spaces, lanes).run();
 }
 
 }  // namespace pyattr

@@ -2,8 +2,8 @@
 //
 // Rows and columns are scaled to a unit diagonal first: C_ij = G_ij / (r_i r_j), r_i = sqrt(G_ii),
 // so that rare examples keep their precision. Per panel of 64 columns p:
-//   codes  (n_panels, n_padded, 64) int16   round(C_ij / unit), unit = max |C_ij| / 32767 over i !=
-//   j block  (n_panels, 64, 64)      float32   C of the panel's own rows, with its exact diagonal
+//   codes  (n_panels, n_padded, 64) int16    round(C_ij / unit), unit the largest of them / 32767
+//   block  (n_panels, 64, 64)       float32  C of the panel's own rows, not rounded
 // n_padded = 64 n_panels; what is past n, or has G_ii = 0, is 0. In codes the diagonal is 0 too.
 //
 //   subtract_steps   gradient (n_padded, 16 lanes) float32 -= C[:, panel] @ step (64, 16 lanes)

@@ -69,8 +69,8 @@ static void sweep_lanes(const GramCodes& gram, const LassoState& lanes, int n_la
                   reinterpret_cast<const TargetLanes*>(step) + first,
                   reinterpret_cast<TargetLanes*>(here), first + kBlock);
     }
-    if (!code_steps(step, gram.unit(), coded)) continue;
-    subtract_steps(gram.codes(p), gram.n_padded(), coded, n_lanes, gradient);
+    if (code_steps(step, gram.unit(), coded))
+      subtract_steps(gram.codes(p), gram.n_padded(), coded, n_lanes, gradient);
     for (std::size_t j = 0; j < kCodePanel; ++j)
       for (int l = 0; l < kLanes; ++l) gradient[at + j * kLanes + l] -= step[j][l];
   }

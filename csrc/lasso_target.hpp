@@ -31,15 +31,12 @@ class LassoTarget {
     relax_ = sweeps_ > kQuickSweeps ? kRelaxed : 1.0f;
     last_sweeps_ = sweeps_;
     sweeps_ = 0;
-    if (dense()) {
+    if (dense())
       predict(step);
-    } else {
-      active_.add_above(gradient_.data(), static_cast<float>(2.0 * lambda - previous));
-      if (uses_many()) {
-        dense_.assign(problem_.n, 0.0f);
-        active_.scatter(dense_.data());
-      }
-    }
+    else if (index_.size() > std::max(problem_.n / 8, kFewCoordinates))
+      become_dense();
+    else
+      admit(static_cast<float>(2.0 * lambda - previous));
     last_step_ = step;
   }
 
@@ -61,12 +58,17 @@ class LassoTarget {
   void list_support() {
     index_.clear();
     value_.clear();
-    for (std::size_t j = 0; j < dense_.size(); ++j)
-      if (dense_[j] != 0.0f) {
-        index_.push_back(static_cast<std::uint32_t>(j));
-        value_.push_back(dense_[j]);
-      }
-    if (!dense()) active_.append_support(index_, value_);
+    if (!dense()) return active_.append_support(index_, value_);
+    index_.resize(problem_.n);
+    value_.resize(problem_.n);
+    std::size_t used = 0;
+    for (std::size_t j = 0; j < problem_.n; ++j) {  // no branch: half of them would be mispredicted
+      index_[used] = static_cast<std::uint32_t>(j);
+      value_[used] = dense_[j];
+      used += dense_[j] != 0.0f;
+    }
+    index_.resize(used);
+    value_.resize(used);
   }
 
   SparseProduct begin_gradient() {
@@ -91,7 +93,7 @@ class LassoTarget {
     }
     gap_ = duality_gap(square_, lambda_, sums);
     if (gap_ <= problem_.tolerance * square_) return true;
-    if (dense() || !active_.add_above(gradient_.data(), static_cast<float>(lambda_))) goal_ *= 0.25;
+    if (dense() || !admit(static_cast<float>(lambda_))) goal_ *= 0.25;
     return false;
   }
 
@@ -119,10 +121,20 @@ class LassoTarget {
   static constexpr int kQuickSweeps = 5;
   static constexpr float kRelaxed = 1.15f;
 
-  // The strong rule lets in more than are used, so a quarter active or an eighth used.
-  bool uses_many() const {
-    return active_.size() > std::max(problem_.n / 4, kFewCoordinates) ||
-           index_.size() > std::max(problem_.n / 8, kFewCoordinates);
+  // Let in coordinates whose |gradient| is at least `bound`; returns whether there are any. Since
+  // the strong rule lets in more than are used, a fifth active counts as many, or an eighth used.
+  bool admit(float bound) {
+    const std::size_t added = active_.count_above(gradient_.data(), bound);
+    if (active_.size() + added > std::max(problem_.n / 5, kFewCoordinates))
+      become_dense();
+    else if (added)
+      active_.add_above(gradient_.data(), bound);
+    return added > 0;
+  }
+
+  void become_dense() {
+    dense_.assign(problem_.n, 0.0f);
+    active_.scatter(dense_.data());
   }
 
   // Between the lambdas at which its support changes a path is linear in lambda, and so is its

@@ -12,8 +12,8 @@ __all__ = ["Solver", "gram_bytes", "gram_free_bytes", "in_row_space", "plan_fit"
 Solver: TypeAlias = Literal["auto", "gram", "gram-free"]
 
 # Matrices of 4-byte numbers alive at once, the int32 counts among them; eigendecompositions in
-# float64 take a work space of twice the matrix.
-_MATRICES = {"bayes": 3, "lasso": 7, "ridge": 9, "ols": 9, "influence": 0}
+# float64 take a work space of twice the matrix. For the LASSO codes and active sets too.
+_MATRICES = {"bayes": 3, "lasso": 9, "ridge": 9, "ols": 9, "influence": 0}
 _TARGETS_AT_ONCE = {"bayes": 16, "lasso": 64, "ridge": 64}
 _N_PROBES = 16
 _BLOCK = 1 << 26  # of rows, of columns, of products that are not kept
