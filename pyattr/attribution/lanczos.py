@@ -27,7 +27,8 @@ Float64 = NDArray[np.float64]
 
 def random_signs(size: int, n: int) -> Float64:
     """Vectors of random signs, (size, n) float64, the same at every call and on every machine."""
-    return 2.0 * sample_masks(n, size, seed=_SEED).unpack().T - 1.0
+    bits = sample_masks(n, size, seed=_SEED).unpack()
+    return np.asarray(2.0 * bits.T - 1.0, np.float64)
 
 
 class Lanczos:
