@@ -222,6 +222,9 @@ def _attribution(
     details: Mapping[str, Any],
     error: Float64 | None = None,
 ) -> Attribution:
+    single = statistics.column_counts
+    constant = (single == 0) | (single == statistics.n_masks)  # no evidence, but for roundings
+    scores = np.where(constant[:, np.newaxis], 0.0, scores)
     return Attribution(
         scores=scores,
         intercept=statistics.mean - statistics.mean_row @ scores,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyattr.attribution.checks import check_outputs, check_shape
-from pyattr.attribution.designs import Design
+from pyattr.attribution.designs import Design, check_design
 from pyattr.attribution.fixed_point import FixedPointScale
 from pyattr.attribution.result import Attribution
 from pyattr.attribution.rows import dense_blocks
@@ -77,6 +77,7 @@ def empirical_influence(masks: Masks, outputs: ArrayLike, *, design: Design = "i
     Feldman and Zhang 2020; Welch, Biometrika 1947, for the standard error.
     """
     values = check_shape(masks, outputs)
+    check_design(masks, design)
     scale, parts = FixedPointScale.of(values), []
     for first in range(0, values.shape[1], _TARGETS_AT_ONCE):
         part = slice(first, first + _TARGETS_AT_ONCE)

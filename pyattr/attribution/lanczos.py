@@ -27,8 +27,8 @@ Float64 = NDArray[np.float64]
 
 def random_signs(size: int, n: int) -> Float64:
     """Vectors of random signs, (size, n) float64, the same at every call and on every machine."""
-    signs: Float64 = 2.0 * sample_masks(n, size, seed=_SEED).unpack().T.astype(np.float64) - 1.0
-    return signs
+    bits = sample_masks(n, size, seed=_SEED).unpack()
+    return np.asarray(2.0 * bits.T - 1.0, np.float64)
 
 
 class Lanczos:

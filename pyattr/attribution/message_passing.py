@@ -9,9 +9,9 @@ message passing; in general it follows from the spectrum of the correlations (Op
 which Lanczos quadrature estimates. One normal as prior is ridge regression
 with λ by likelihood (`pyattr.attribution.conjugate_gradients`).
 
-Moving all scores at once can overshoot on correlated masks. A target whose moves no longer shrink
-makes them half as long, down to the length that the largest eigenvalue allows; one whose residual
-grows past the target itself starts again so. A target that has not converged in the end is refused.
+Moving all scores at once can overshoot, on correlated masks above all. Where a target's move turns
+back on the one before, moves become shorter, else longer again; a target whose residual grows past
+the target itself starts again with shorter ones. One that has not converged in the end is refused.
 
 References
 ----------
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from pyattr.attribution.bayes import BayesFit, prior_variances
 from pyattr.attribution.centred_rows import CentredRows
 from pyattr.attribution.conjugate_gradients import fit_ridge_gram_free
+from pyattr.attribution.denoising import denoise
 from pyattr.attribution.lanczos import Lanczos, random_signs
 from pyattr.attribution.moments import Moments
 from pyattr.attribution.ridge import RidgeFit
@@ -50,9 +51,9 @@ _LEAST_WEIGHT = 1e-8  # of the widest component: no sum of weights is ever 0
 _MOST_STEPS = 1000
 _TOLERANCE = 1e-6  # of a move's mean square, at no damping, over that of the target
 _LEAST_STEPS = 8
-_LENGTH = 0.7  # of a move, where it starts: of all that the posterior means ask for
-_PATIENCE = 4.0  # moves of full length
-_SHRINKS = 0.9  # a move is shorter than the shortest before if below this share of it
+# Length of a move, of all that the posterior means ask for: where it starts, by which factors it
+# changes where a move turns back on the last one and where not, and its least.
+_LENGTH, _CHANGE, _SHORTEST = 0.7, (0.7, 1.1), 1e-3
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -137,7 +138,8 @@ def fit_bayes_gram_free(statistics: SufficientStatistics, scale: Float64, rows: 
 def _fit(problem: _Regression, ridge: RidgeFit, scale: Float64, first: int) -> BayesFit:
     """Fit a mixture, and take of each target the better of it and one normal."""
     variances, proportions = _start(problem)
-    mixture, converged = _iterate(problem, variances, proportions)
+    iteration = _Iteration(problem, variances, proportions)
+    converged = iteration.run()
     if not converged.all():
         raise bad_value(
             "solver",
@@ -145,7 +147,7 @@ def _fit(problem: _Regression, ridge: RidgeFit, scale: Float64, first: int) -> B
             f" converge in {_MOST_STEPS} steps on these masks",
             f"target {first + int(np.flatnonzero(~converged)[0])}",
         )
-    normal = _normal(problem, ridge)
+    mixture, normal = iteration.posterior(), _normal(problem, ridge)
     # Each fitted weight lowers the error on the rows of the fit, and so its estimate, by about one
     # part in n_rows, whether or not there was anything to fit.
     chosen = normal.error <= mixture.error * np.exp(variances.shape[1] / problem.n_rows)
@@ -192,116 +194,83 @@ def _normal(problem: _Regression, ridge: RidgeFit) -> _Posterior:
     return _Posterior(ridge.scores, deviation, noise, 1.0 - left, ridge.error)
 
 
-class _Denoised(NamedTuple):
-    """Posterior means and variances (n_train, n_targets), and what EM needs of them."""
+class _Iteration:
+    """Means, noise and prior of several targets on their way to the fixed point."""
 
-    mean: Float64
-    variance: Float64
-    proportions: Float64
+    def __init__(self, problem: _Regression, variances: Float64, proportions: Float64) -> None:
+        self._problem, self._variances, self._proportions = problem, variances, proportions
+        self._extra = _EXTRA_ROWS / problem.n_rows
+        self._mean, self._deviation = np.zeros((2, *problem.cross.shape))
+        self._last_move = np.zeros_like(self._mean)
+        self._length = np.full(len(problem.square), _LENGTH)
+        self._freedom = np.zeros_like(problem.square)
+        self._gradient, self._noise = problem.cross.copy(), problem.square.copy()
+        self._rest = problem.square.copy()
 
+    def run(self) -> NDArray[np.bool_]:
+        """Iterate; which targets have converged."""
+        square = self._problem.square
+        running = square > 0.0
+        for step in range(_MOST_STEPS):
+            if not running.any():
+                break
+            at = np.flatnonzero(running)
+            size = self._move(at, first=step == 0)
+            self._assess(at)
+            lost = at[self._rest[at] > 2.0 * square[at]]
+            if lost.size:
+                self._start_again(lost)
+            elif step >= _LEAST_STEPS:
+                running[at] = size > _TOLERANCE * square[at]
+        return ~running
 
-def _denoise(
-    evidence: Float64, diagonal: Float64, noise: Float64, variances: Float64, proportions: Float64
-) -> _Denoised:
-    """Posterior of scores w with evidence r = d w + normal noise of variance d v.
+    def posterior(self) -> _Posterior:
+        """Posterior at the present state."""
+        taken = self._freedom + float(self._problem.intercept) / self._problem.n_rows
+        left = np.maximum(1.0 - taken, 0.0) + self._extra
+        noise = (self._rest + self._extra * self._problem.square) / left
+        error = noise * (1.0 + self._extra) / left
+        return _Posterior(self._mean, self._deviation, noise, taken, error)
 
-    Parameters
-    ----------
-    evidence : (n_train, n_targets) float64
-    diagonal : (n_train,) float64
-        d.
-    noise : (n_targets,) float64
-        v.
-    variances, proportions : (n_targets, n_components) float64
-        Of the prior; the variances rise.
-    """
-    d = diagonal[:, np.newaxis]
-    half = np.square(evidence) / (2.0 * noise)
-    gains = [tau2 / (noise + d * tau2) for tau2 in variances.T]
-    weights, total, first, second = [], 0.0, 0.0, 0.0
-    for tau2, share, gain in zip(variances.T, proportions.T, gains, strict=True):
-        # Relative to the widest component, whose exponent is the largest.
-        weight = share * np.exp(half * (gain - gains[-1])) / np.sqrt(1.0 + d * (tau2 / noise))
-        weights.append(weight)
-        total = total + weight
-        first = first + weight * gain
-        second = second + weight * gain * gain
-    first, second = first / total, second / total
-    between = np.square(evidence) * np.maximum(second - first * first, 0.0)
-    shares = np.stack([(weight / total).mean(axis=0) for weight in weights], axis=1)
-    return _Denoised(first * evidence, first * noise + between, shares)
-
-
-def _iterate(
-    problem: _Regression, variances: Float64, proportions: Float64
-) -> tuple[_Posterior, NDArray[np.bool_]]:
-    """Iterate to the fixed point; the posterior, and whether it was reached."""
-    d, n_rows, square = problem.diagonal[:, np.newaxis], problem.n_rows, problem.square
-    extra = _EXTRA_ROWS / n_rows
-    mean, deviation = np.zeros_like(problem.cross), np.zeros_like(problem.cross)
-    gradient, rest, noise = problem.cross.copy(), square.copy(), square.copy()
-    freedom = np.zeros_like(square)
-    lengths = _Lengths(len(square), min(_LENGTH, 1.0 / problem.kept.largest))
-    running = square > 0.0
-    for step in range(_MOST_STEPS):
-        if not running.any():
-            break
-        at = np.flatnonzero(running)
-        kept = problem.kept.at(freedom[at] * n_rows / len(d))
-        v = noise[at] / (kept * n_rows)
-        evidence = d * mean[:, at] + gradient[:, at] / kept
-        found = _denoise(evidence, problem.diagonal, v, variances[at], proportions[at])
+    def _move(self, at: NDArray[np.intp], *, first: bool) -> Float64:
+        """Move all scores of the targets; the mean squares of the whole moves."""
+        problem, d = self._problem, self._problem.diagonal[:, np.newaxis]
+        kept = problem.kept.at(self._freedom[at] * problem.n_rows / len(d))
+        v = self._noise[at] / (kept * problem.n_rows)
+        evidence = d * self._mean[:, at] + self._gradient[:, at] / kept
+        prior = self._variances[at], self._proportions[at]
+        found = denoise(evidence, problem.diagonal, v, *prior)
         shrunk = d * found.variance / v
         # To the root of a score's own equation, its own part in ρ moving along.
-        move = (found.mean - mean[:, at]) / (1.0 + shrunk * (1.0 / kept - 1.0))
-        size = np.einsum("it,it->t", d * move, move)
-        mean[:, at] += lengths.of(at, size) * move
-        deviation[:, at] = np.sqrt(found.variance)
-        proportions[at] = found.proportions
-        proportions[at, -1] = np.maximum(proportions[at, -1], _LEAST_WEIGHT)
+        move = (found.mean - self._mean[:, at]) / (1.0 + shrunk * (1.0 / kept - 1.0))
+        turned = np.einsum("it,it->t", d * move, self._last_move[:, at]) < 0.0
+        length = self._length[at] * np.where(turned, *_CHANGE)
+        self._length[at] = np.clip(length, _SHORTEST, 1.0)
+        self._mean[:, at] += self._length[at] * move
+        self._last_move[:, at], self._deviation[:, at] = move, np.sqrt(found.variance)
+        self._proportions[at] = found.proportions
+        self._proportions[at, -1] = np.maximum(found.proportions[:, -1], _LEAST_WEIGHT)
         # Undamped, a large noise now gives a small df and a small noise next time, and so on.
-        new = shrunk.sum(axis=0) / n_rows
-        freedom[at] = 0.5 * (freedom[at] + new) if step else new
-        residual = problem.residual(mean[:, at], at)
-        rest[at] = np.einsum("jt,jt->t", residual, residual, dtype=np.float64) / n_rows
-        gradient[:, at] = problem.rows.transposed_times(residual) / n_rows
-        unexplained = (rest[at] + extra * square[at]) / (np.maximum(1.0 - freedom[at], 0) + extra)
-        noise[at] = np.sqrt(noise[at] * np.minimum(unexplained, square[at]))
-        noise[at] = np.maximum(noise[at], 1e-6 * square[at])
-        lost = at[rest[at] > 2.0 * square[at]]
-        if lost.size:
-            lengths.shorten(lost)
-            mean[:, lost], gradient[:, lost] = 0.0, problem.cross[:, lost]
-            freedom[lost], noise[lost] = 0.0, square[lost]
-        elif step >= _LEAST_STEPS:
-            running[at] = size > _TOLERANCE * square[at]
-    taken = freedom + float(problem.intercept) / n_rows
-    left = np.maximum(1.0 - taken, 0.0) + extra
-    noise = (rest + extra * square) / left
-    return _Posterior(mean, deviation, noise, taken, noise * (1.0 + extra) / left), ~running
+        freedom = shrunk.sum(axis=0) / problem.n_rows
+        self._freedom[at] = freedom if first else 0.5 * (self._freedom[at] + freedom)
+        return np.asarray(np.einsum("it,it->t", d * move, move))
 
+    def _assess(self, at: NDArray[np.intp]) -> None:
+        """Gradient and noise at the present means."""
+        problem, square = self._problem, self._problem.square[at]
+        residual = problem.residual(self._mean[:, at], at)
+        rest = np.einsum("jt,jt->t", residual, residual, dtype=np.float64) / problem.n_rows
+        self._gradient[:, at] = problem.rows.transposed_times(residual) / problem.n_rows
+        left = np.maximum(1.0 - self._freedom[at], 0.0) + self._extra
+        unexplained = (rest + self._extra * square) / left
+        noise = np.sqrt(self._noise[at] * np.minimum(unexplained, square))
+        self._noise[at], self._rest[at] = np.maximum(noise, 1e-6 * square), rest
 
-class _Lengths:
-    """Lengths of the moves of every target, shorter where they have stopped to shrink."""
-
-    def __init__(self, n_targets: int, least: float) -> None:
-        self._length = np.full(n_targets, _LENGTH)
-        self._least = least
-        self._shortest = np.full(n_targets, np.inf)
-        self._waited = np.zeros(n_targets)
-
-    def of(self, targets: NDArray[np.intp], sizes: Float64) -> Float64:
-        """Return the lengths of moves of these sizes."""
-        better = sizes < _SHRINKS * self._shortest[targets]
-        self._shortest[targets] = np.where(better, sizes, self._shortest[targets])
-        self._waited[targets] = np.where(better, 0.0, self._waited[targets] + 1.0)
-        self.shorten(targets[self._waited[targets] * self._length[targets] > _PATIENCE])
-        return self._length[targets]
-
-    def shorten(self, targets: NDArray[np.intp]) -> None:
-        """Halve the length."""
-        self._length[targets] = np.maximum(self._length[targets] / 2.0, self._least)
-        self._shortest[targets], self._waited[targets] = np.inf, 0.0
+    def _start_again(self, lost: NDArray[np.intp]) -> None:
+        """From no scores, with moves of half the length."""
+        self._length[lost] *= 0.5
+        self._mean[:, lost], self._gradient[:, lost] = 0.0, self._problem.cross[:, lost]
+        self._freedom[lost], self._noise[lost] = 0.0, self._problem.square[lost]
 
 
 @dataclass(frozen=True)
@@ -312,13 +281,10 @@ class _Kept:
     ----------
     shrunk, kept : (n,) float64
         Mean shrinkage of all scores, rising from 0, and ρ there.
-    largest : float
-        Eigenvalue of the correlations.
     """
 
     shrunk: Float64
     kept: Float64
-    largest: float
 
     def at(self, shrunk: Float64) -> Float64:
         return np.maximum(np.interp(shrunk, self.shrunk, self.kept), _LEAST_KEPT)
@@ -343,4 +309,4 @@ def _kept_precision(rows: CentredRows, diagonal: Float64) -> _Kept:
     shrunk = np.einsum("ktl,tl->k", ratios, weights)
     kept = _PENALTIES * shrunk / (1.0 - shrunk)
     used = np.count_nonzero(diagonal) / len(diagonal)
-    return _Kept(np.append(0.0, shrunk * used), np.append(1.0, kept), float(values.max()))
+    return _Kept(np.append(0.0, shrunk * used), np.append(1.0, kept))

@@ -259,7 +259,7 @@ def test_smallest_problems():
         ({"lambdas": [[1.0]], "method": "ridge"}, "lambdas"),
         ({"lambdas": [1.0], "method": "ols"}, "lambdas"),
         ({"lambdas": [1.0], "method": "bayes"}, "lambdas"),
-        ({"memory_limit": 1000}, "memory: expected at most 1e-06 GB"),
+        ({"memory_limit": 1000}, "memory: expected at most 1000 bytes"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
