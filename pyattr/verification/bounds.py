@@ -38,7 +38,12 @@ from pyattr.verification.finite_sample import (
     moment_factor,
     moment_interval,
 )
-from pyattr.verification.interval import Interval, Levels, ratio_interval
+from pyattr.verification.interval import (
+    Interval,
+    Levels,
+    quotient_interval,
+    ratio_interval,
+)
 from pyattr.verification.near_normal import MeanSquares, chi2_interval, t_interval
 
 __all__ = [
@@ -54,6 +59,7 @@ __all__ = [
     "hoeffding_radius",
     "moment_factor",
     "moment_interval",
+    "quotient_interval",
     "ratio_interval",
     "t_interval",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -66,12 +66,18 @@ class Evaluator:
     clip: float | None = None
     progress: Progress | None = None
     n_trained: int = 0
-    n_clipped: int = 0
     n_planned: int = 0
+    clipped: npt.NDArray[np.int64] = field(init=False)  # outputs of each target, (n_targets,)
 
     def __post_init__(self) -> None:
+        self.clipped = np.zeros(self.n_targets, np.int64)
         if self.clip is not None:
             check_positive("clip", self.clip)
+
+    @property
+    def n_clipped(self) -> int:
+        """Outputs that were clipped, of all targets."""
+        return int(self.clipped.sum())
 
     @property
     def block(self) -> int:
@@ -90,7 +96,7 @@ class Evaluator:
         outputs = check_outputs(self.retrain(masks, seeds), len(masks), self.n_targets)
         if self.clip is not None:
             outside = np.abs(outputs) > self.clip
-            self.n_clipped += int(outside.sum())
+            self.clipped += outside.sum(axis=0)
             outputs = np.clip(outputs, -self.clip, self.clip)
         self.n_trained += len(masks)
         if self.progress is not None:

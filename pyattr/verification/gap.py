@@ -59,6 +59,7 @@ from pyattr.verification.bounds import (
     bounded_interval,
     chi2_interval,
     moment_interval,
+    quotient_interval,
     ratio_interval,
     t_interval,
 )
@@ -113,8 +114,8 @@ class GapEstimate:
         Of ``E U / ρ`` (plus B_0 if the intercept is checked), in squared output units.
     variance : Interval
         Of Var f, over masks and seeds, in squared output units.
-    correlation : (n_targets,) float64
-        Between the two estimates; -1 where they are taken to err together.
+    correlation : (n_targets,) float64, optional
+        Between the two estimates; None where limits are divided by limits instead.
     measured_variance : Interval
         Student t limits of Var f from the outputs, whatever the bound: what guards rest on.
     parts : VarianceParts
@@ -123,13 +124,15 @@ class GapEstimate:
 
     weight: Interval
     variance: Interval
-    correlation: Array
+    correlation: Array | None
     measured_variance: Interval
     parts: VarianceParts
 
     @property
     def relative(self) -> Interval:
         """``E U / ρ`` relative to Var f."""
+        if self.correlation is None:
+            return quotient_interval(self.weight, self.variance)
         return ratio_interval(self.weight, self.variance, self.correlation)
 
 
@@ -174,6 +177,7 @@ def estimate_gap(
     """
     if bound not in BOUNDS:
         raise bad_value("bound", f"one of {', '.join(BOUNDS)}", repr(bound))
+    correlation: Array | None
     measured, correlation = terms.variance(variance_predicted, levels.swapped())
     if BOUNDS[bound].needs_clip:
         if bounded is None:
@@ -189,7 +193,7 @@ def estimate_gap(
         floor = known_floor(variance_predicted, weight.upper)
         lower = np.maximum(floor, spread.lower) if BOUNDS[bound].needs_clip else floor
         variance = Interval(measured.estimate, lower, spread.upper)
-        correlation = np.full_like(correlation, -1.0)
+        correlation = None
     if check_intercept:
         square = _offset_square(terms, bound, share, bounded)
         weight = Interval(

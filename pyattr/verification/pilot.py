@@ -20,6 +20,8 @@ Array = npt.NDArray[np.float64]
 # knowing better, because the size of the design is proportional to it.
 FIRST_MASKS = 4
 MORE_MASKS = 8
+# Away from p = 1/2 the whole residual counts, whose variance so few masks may miss; and designs are large.
+FAR_MASKS = 28
 PILOT_TRAININGS = 2 * FIRST_MASKS
 SEEDS_MATTER = 0.01  # seed variance relative to the spread of the pilot's outputs
 
@@ -73,7 +75,7 @@ class Pilot:
 def run_pilot(
     evaluate: Evaluator, n_train: int, p: float, seed: int, most: int | None = None
 ) -> Pilot:
-    """Train 8 models, and 16 more if they depend on their seeds.
+    """Train 8 models, and 16 more if they depend on their seeds; 56 more for p other than 1/2.
 
     Parameters
     ----------
@@ -87,10 +89,11 @@ def run_pilot(
     pilot = _train(evaluate, n_train, p, seed, 0, FIRST_MASKS)
     unit = np.where(pilot.spread > 0.0, pilot.spread, np.inf)
     matters = bool(np.any(pilot.seed_variance > SEEDS_MATTER * unit))
-    enough = 2 * (FIRST_MASKS + MORE_MASKS)
-    if not matters or (most is not None and most < enough):
+    n_more = MORE_MASKS if p == 0.5 else FAR_MASKS
+    enough = 2 * (FIRST_MASKS + n_more)
+    if not (matters or p != 0.5) or (most is not None and most < enough):
         return pilot
-    more = _train(evaluate, n_train, p, seed, FIRST_MASKS, MORE_MASKS)
+    more = _train(evaluate, n_train, p, seed, FIRST_MASKS, n_more)
     masks = Masks.concatenate([pilot.masks, more.masks])
     return Pilot(masks, np.concatenate([pilot.outputs, more.outputs]))
 

@@ -12,14 +12,15 @@ import numpy.typing as npt
 from pyattr.errors import bad_value, check_count, check_positive
 from pyattr.interface import Retrain
 from pyattr.masks import sample_masks, sample_seeds
+from pyattr.verification.choose import choose_design, smallest_choice
 from pyattr.verification.clusters import ClusterDesign
 from pyattr.verification.evaluate import Evaluator, Progress
 from pyattr.verification.judge import Criterion, judge_gap
 from pyattr.verification.naive import NAIVE_SUBSETS, NAIVE_THRESHOLD, judge_naive
 from pyattr.verification.paper import verify_paper
 from pyattr.verification.pilot import PILOT_TRAININGS, run_pilot
-from pyattr.verification.plan import choose_clusters, smallest_design
 from pyattr.verification.scores import HasScores, LinearScores
+from pyattr.verification.stars import StarDesign
 from pyattr.verification.verdict import Verdict
 
 __all__ = ["verify"]
@@ -38,7 +39,7 @@ def verify(
     seed: int | None = None,
     budget: int | None = None,
     bound: str = "chi2",
-    design: ClusterDesign | None = None,
+    design: ClusterDesign | StarDesign | None = None,
     relative: bool = True,
     nonlinearity: float = 0.02,
     intercept: str = "refit",
@@ -71,10 +72,12 @@ def verify(
     budget : int, optional
         Most trainings. By default as many as accept an honest prover with probability 0.95 (gap),
         48 (naive) or 96 (paper, whose plan is in ``verdict.details["n_planned"]``).
-    bound : {"chi2", "t", "moment"}
-        Confidence bound of the gap method; see `pyattr.verification.bounds`.
-    design : ClusterDesign, optional
-        Of the gap method; chosen from a pilot of 8 trainings, or 24 if seeds matter, if not given.
+    bound : {"chi2", "t", "moment", "betting", "bernstein", "hoeffding", "proof"}
+        Confidence bound of the gap method; see `pyattr.verification.bounds`. "proof" asks for one that
+        holds at any sample size. Those from "betting" on need `clip`.
+    design : ClusterDesign or StarDesign, optional
+        Of the gap method: odd pairs in clusters, or stars (p other than 1/2); chosen from a pilot of 8
+        trainings, or 24 if seeds matter, if not given.
     relative : bool
         Whether epsilon is a share of Var f or in squared output units.
     nonlinearity : float
@@ -167,7 +170,7 @@ def _verify_gap(
     criterion: Criterion,
     seed: int,
     budget: int | None,
-    design: ClusterDesign | None,
+    design: ClusterDesign | StarDesign | None,
 ) -> Verdict:
     """Pilot, choose a design, train it, judge."""
     pilot_seed, main_seed = (int(s) for s in sample_seeds(2, seed))
@@ -177,13 +180,16 @@ def _verify_gap(
         details["n_pilot"] = evaluate.n_trained
     elif design.p != criterion.p:
         raise bad_value("design.p", f"p = {criterion.p}", design.p)
+    criterion.bound_for(design)  # before anything is trained for a bound that does not fit
     needed = evaluate.n_trained + design.n_evaluations
     if budget is not None and needed > budget:
         raise bad_value("budget", f"at least {needed} trainings for this design", budget)
     evaluate.n_planned = needed
     masks, seeds = design.draw(main_seed, scores.n_train)
+    before = evaluate.clipped.copy()
     outputs = evaluate(masks, seeds)
-    verdict = judge_gap(criterion, design, masks, outputs, scores)
+    clipped = (evaluate.clipped - before) / design.n_evaluations
+    verdict = judge_gap(criterion, design, masks, outputs, scores, clipped=clipped)
     return _count(verdict, evaluate, seed, **details)
 
 
@@ -193,9 +199,9 @@ def _choose(
     criterion: Criterion,
     seed: int,
     budget: int | None,
-) -> ClusterDesign:
-    """Choose clusters and leaves from a pilot."""
-    smallest = PILOT_TRAININGS + smallest_design(criterion.p)
+) -> ClusterDesign | StarDesign:
+    """Choose a design from a pilot."""
+    smallest = PILOT_TRAININGS + smallest_choice(criterion.p)
     if budget is not None and budget < smallest:
         raise bad_value(
             "budget", f"at least {smallest} trainings (pilot and smallest design)", budget
@@ -210,4 +216,4 @@ def _choose(
     rest = None if budget is None else budget - evaluate.n_trained
     n = scores.n_targets
     alpha = criterion.delta / (n if criterion.simultaneous else 1)
-    return choose_clusters(noise, epsilon, alpha, n, criterion, rest)
+    return choose_design(noise, epsilon, alpha, criterion, rest, scores)

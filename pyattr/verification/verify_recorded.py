@@ -179,7 +179,9 @@ def _chunk(
     masks, n = features.masks, len(features.masks)
     part = LinearScores(np.ascontiguousarray(scores.scores[:, columns]), scores.intercept[columns])
     residuals = np.empty((n, part.n_targets), np.float32)
-    clipped, centre, about = (np.zeros(part.n_targets) for _ in range(3))
+    about = values[:, columns].mean(axis=0, dtype=np.float64)
+    centre = about - part.linear_mean(features.p)
+    clipped = np.zeros(part.n_targets)
     sums = np.zeros((3, part.n_targets))  # of the outputs' first, second and fourth powers
     for first in range(0, n, BLOCK_ROWS):
         rows = slice(first, min(first + BLOCK_ROWS, n))
@@ -189,8 +191,6 @@ def _chunk(
             clipped += np.sum(np.abs(output) > clip, axis=0)
             output = np.clip(output, -clip, clip)
         residual = output - part.linear(masks[rows])
-        if first == 0:
-            centre, about = residual.mean(axis=0), output.mean(axis=0)
         residuals[rows] = residual - centre
         moved = output - about
         sums += [np.sum(moved**power, axis=0) for power in (1, 2, 4)]
