@@ -25,14 +25,28 @@ from pyattr.verification.stars import StarDesign, StarTerms, star_range
 from pyattr.verification.tails import measure_tails
 from pyattr.verification.verdict import Verdict
 
-__all__ = ["VARIANCE_FLOOR", "Criterion", "judge_gap"]
+__all__ = ["VARIANCE_FLOOR", "Criterion", "Evidence", "judge_gap"]
 
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class _Evidence:
-    """Terms of a design with what is needed to bound them."""
+class Evidence:
+    """Terms of a design with what is needed to bound them.
+
+    Parameters
+    ----------
+    criterion : Criterion
+    bound : str
+        One of `BOUNDS`, fit for the design (`Criterion.bound_for`).
+    terms : ClusterTerms or StarTerms
+    bounded : BoundedRange, optional
+        For bounds that need clipped outputs.
+    explained : (n_targets,) float64
+        Var g.
+    levels : Levels
+        Of each target's limits.
+    """
 
     criterion: Criterion
     bound: str
@@ -62,6 +76,22 @@ class _Evidence:
         """The gap in the criterion's unit."""
         estimate = self.estimate(tolerance)
         return estimate.relative if self.criterion.relative else estimate.weight
+
+    def verdict(
+        self,
+        outputs: npt.NDArray[np.floating],
+        *,
+        tolerance: float = 0.0,
+        clipped: Array | None = None,
+        **details: object,
+    ) -> Verdict:
+        """What the evidence says; arguments as for `judge_gap`."""
+        estimate, gap = self.estimate(), self.gap()
+        if tolerance > 0.0:
+            low, high = self.gap(-tolerance).lower, self.gap(tolerance).upper
+            gap = Interval(gap.estimate, low, high)
+        found = _findings(self, estimate, gap, outputs, clipped, details)
+        return conclude(self.criterion, found)
 
 
 def judge_gap(
@@ -117,12 +147,8 @@ def judge_gap(
     evidence = _evidence(criterion, bound, design, masks, outputs, scores, levels, n_corrupted)
     if tolerance > 0.0 and not isinstance(design, ClusterDesign):
         raise bad_value("design", "a ClusterDesign where outputs may have drifted", design)
-    estimate, gap = evidence.estimate(), evidence.gap()
-    if tolerance > 0.0:
-        gap = Interval(gap.estimate, evidence.gap(-tolerance).lower, evidence.gap(tolerance).upper)
-    return conclude(
-        criterion,
-        _findings(evidence, estimate, gap, outputs, clipped, {"n_corrupted_covered": n_corrupted}),
+    return evidence.verdict(
+        outputs, tolerance=tolerance, clipped=clipped, n_corrupted_covered=n_corrupted
     )
 
 
@@ -135,7 +161,7 @@ def _evidence(
     scores: LinearScores,
     levels: Levels,
     n_corrupted: int,
-) -> _Evidence:
+) -> Evidence:
     """Terms of the design, after the worst corruption allowed for has been undone."""
     linear, explained = scores.linear(masks), scores.variance(design.p)
     clip = criterion.clip if BOUNDS[bound].needs_clip else None
@@ -146,7 +172,7 @@ def _evidence(
         stars = StarTerms.of(design, outputs, scores, linear)
         if clip is not None:
             bounded = star_range(design, outputs, linear, scores, clip)
-        return _Evidence(criterion, bound, stars, bounded, explained, levels)
+        return Evidence(criterion, bound, stars, bounded, explained, levels)
     terms = ClusterTerms.of(design, outputs, scores, linear)
     if clip is not None:
         bounded = cluster_range(design, outputs, linear, scores, clip)
@@ -155,11 +181,11 @@ def _evidence(
             raise bad_value("clip", "a bound of the outputs where some may be corrupted", None)
         terms = terms.worst_case(linear, criterion.clip, n_corrupted)
         bounded = bounded.worst_case(n_corrupted) if bounded is not None else None
-    return _Evidence(criterion, bound, terms, bounded, explained, levels)
+    return Evidence(criterion, bound, terms, bounded, explained, levels)
 
 
 def _findings(
-    evidence: _Evidence,
+    evidence: Evidence,
     estimate: GapEstimate,
     gap: Interval,
     outputs: npt.NDArray[np.floating],
@@ -202,7 +228,7 @@ def _findings(
     )
 
 
-def _slack(evidence: _Evidence, variance: Interval) -> Array:
+def _slack(evidence: Evidence, variance: Interval) -> Array:
     """Most weight above degree 1 in the estimate: odd as far as stated, even as far as measured."""
     terms = evidence.terms
     odd = terms.design.leak.odd * evidence.criterion.nonlinearity * variance.estimate
@@ -218,7 +244,7 @@ def _slack(evidence: _Evidence, variance: Interval) -> Array:
     return slack
 
 
-def _delta_split(evidence: _Evidence) -> dict[str, float]:
+def _delta_split(evidence: Evidence) -> dict[str, float]:
     """How delta is divided, in words."""
     levels, criterion = evidence.levels, evidence.criterion
     split = {
