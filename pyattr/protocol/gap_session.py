@@ -90,9 +90,7 @@ class GapMethod(Method):
         design = self._clusters
         if design is None or self.evaluate.clip is None:
             design = self._clusters = self._after_pilot(design)
-        if self.terms.criterion.bound == "moment" and design.n_leaves > 1:
-            # Better now than after the prover has done its work.
-            raise bad_value("bound", f"'chi2' or 't' for {design.n_leaves} leaves", "'moment'")
+        self.criterion.bound_for(design)  # better now than after the prover has done its work
         return design
 
     def _after_pilot(self, design: ClusterDesign | None) -> ClusterDesign:

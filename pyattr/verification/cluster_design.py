@@ -19,6 +19,7 @@ __all__ = ["LEAST_CLUSTERS", "ClusterDesign", "Leak", "highest_rho"]
 Array = npt.NDArray[np.float64]
 
 LEAST_CLUSTERS = 4
+LEAST_RHO = 1e-6  # a gap is the estimate divided by ρ: below this, its noise a million times over
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class ClusterDesign:
         check_count("n_clusters", self.n_clusters, LEAST_CLUSTERS)
         check_count("n_leaves", self.n_leaves, 1)
         top = highest_rho(check_probability("p", self.p))
+        if top < LEAST_RHO:
+            expected = (
+                "one in [0.001, 0.999], where masks can be anticorrelated (a StarDesign need not)"
+            )
+            raise bad_value("p", expected, self.p)
         if not 0.0 < self.rho <= top:
             raise bad_value("rho", f"a correlation in (0, {top:.4g}] for p = {self.p}", self.rho)
         if self.n_leaves == 1 and self.rho != 1.0:

@@ -103,7 +103,7 @@ def conclude(criterion: Criterion, found: Findings) -> Verdict:
         )
         outcomes[target] = Outcome.INCONCLUSIVE if barred else outcome
     doubts = {
-        "the outputs hardly vary": constant,
+        "the output hardly varies": constant,
         "the budget is too small for any decision: so few trainings do not tell how much the outputs "
         "vary": unknown,
         "the scores explain no more than ε, so zeros would pass too": weak,

@@ -31,6 +31,17 @@ the gap's own limit imply (`output_variance.known_floor`), which costs no share 
 outputs the limit of their mean square difference at a tenth of the level, whichever is larger. Both
 hold together with probability 1 - δ by the union bound.
 
+*Other designs, and the bias each leaves* (no coefficient is ever negative: a bias costs completeness):
+
+=========== ============================================ ===================================== =====
+design      estimate                                     left above degree 1                   for
+=========== ============================================ ===================================== =====
+odd pairs   ``E U / ρ``                                  ``ρ^{k-1} B_k``, odd k; even k none   all p
+stars       ``Σ_j w_j h(ρ_j)``, rates by linear          ``c_k B_k``, at most ``leak`` even    all p
+            programming (`noise_rates`, `stars`)
+recorded    U-statistic over i.i.d. rows (`recorded`)    nothing                               all p
+=========== ============================================ ===================================== =====
+
 With ρ = 1 and p = 1/2 the leaves of a cluster are one mask with L seeds. If f ignores its seed one
 leaf is enough: ``U = o²``; if it does not, one leaf adds seed variance, which again errs on the safe
 side.

@@ -177,3 +177,11 @@ def test_a_budget_too_small_for_any_decision_is_never_acceptance(bound):
     )
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert "budget is too small for any decision" in verdict.reason
+
+
+@pytest.mark.parametrize("p", [1e-5, 1 - 1e-5])
+def test_a_p_without_a_negative_rate_is_never_acceptance(p):
+    """Nearly all masks are alike: nothing varies, and nothing is certified."""
+    function = smooth_function(40, p=p)
+    verdict = pyattr.verify(function, function.best, p=p, seed=0, budget=300)
+    assert verdict.outcome is Outcome.INCONCLUSIVE

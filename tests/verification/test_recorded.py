@@ -143,7 +143,7 @@ def test_vacuous_clipped_and_heavy_targets_are_inconclusive():
     zeros = pyattr.Attribution(scores=np.zeros((40, 1)), intercept=[3.0])
     verdict = pyattr.verify_recorded(masks, outputs, zeros, held_out=True)
     assert verdict.outcome is Outcome.INCONCLUSIVE
-    assert "hardly vary" in verdict.reason
+    assert "hardly varies" in verdict.reason
     function = smooth_function(60)
     masks, outputs = bank(function, 1_000, 0)
     verdict = pyattr.verify_recorded(masks, outputs, function.best, held_out=True, clip=1.5)
