@@ -7,7 +7,7 @@ the low-degree weight of a residual. They differ in what they assume:
 name      limits                                             rests on                       needs
 ========= ================================================== ============================== =======
 chi2      MSB and MSW are scaled χ²; modified large-sample   odd residuals near normal      pairs
-t         Student t over the independent U_c                 mean of U_c near normal        -
+t         Student t over the U_c, moved by their skewness    mean of U_c near normal        -
 moment    lower tails of non-negative variables (upper only) E o⁴ ≤ κ (E o²)², κ stated     one leaf
 betting   hedged capital                                     outputs clipped to [-b, b]     clip
 bernstein empirical Bernstein                                outputs clipped to [-b, b]     clip
@@ -44,7 +44,12 @@ from pyattr.verification.interval import (
     quotient_interval,
     ratio_interval,
 )
-from pyattr.verification.near_normal import MeanSquares, chi2_interval, t_interval
+from pyattr.verification.near_normal import (
+    MeanSquares,
+    chi2_interval,
+    skewed_t_interval,
+    t_interval,
+)
 
 __all__ = [
     "BOUNDS",
@@ -61,6 +66,7 @@ __all__ = [
     "moment_interval",
     "quotient_interval",
     "ratio_interval",
+    "skewed_t_interval",
     "t_interval",
 ]
 

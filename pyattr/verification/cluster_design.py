@@ -53,7 +53,9 @@ class ClusterDesign:
     n_clusters : int
         C, at least 4: fewer say nothing about the spread of Var f.
     n_leaves : int
-        L, pairs per cluster, at least 1; 1 needs ``rho = 1``.
+        L, pairs per cluster, at least 1; 1 needs ``rho = 1``, and is for models that hardly depend on
+        their seed: to a single leaf, what seeds do looks like a gap. That errs on the safe side for
+        acceptance; an honest prover of a noisy model would be aborted.
     p : float
         Probability that an example is in a mask.
     rho : float

@@ -72,6 +72,7 @@ from pyattr.verification.bounds import (
     moment_interval,
     quotient_interval,
     ratio_interval,
+    skewed_t_interval,
     t_interval,
 )
 from pyattr.verification.output_variance import VarianceParts, known_floor
@@ -218,7 +219,7 @@ def _weight(
 ) -> Interval:
     """Limits of ``E U``."""
     if bound == "t":
-        return t_interval(terms.products, levels)
+        return skewed_t_interval(terms.products, levels)
     if bounded is not None and BOUNDS[bound].needs_clip:
         return bounded.weight(terms.independent_products, bound, levels)
     if terms.squares is None:

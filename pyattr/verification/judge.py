@@ -72,9 +72,8 @@ class Evidence:
             self.criterion.relative,
         )
 
-    def gap(self, tolerance: float = 0.0) -> Interval:
+    def _in_unit(self, estimate: GapEstimate) -> Interval:
         """The gap in the criterion's unit."""
-        estimate = self.estimate(tolerance)
         return estimate.relative if self.criterion.relative else estimate.weight
 
     def verdict(
@@ -86,10 +85,11 @@ class Evidence:
         **details: object,
     ) -> Verdict:
         """What the evidence says; arguments as for `judge_gap`."""
-        estimate, gap = self.estimate(), self.gap()
+        estimate = self.estimate()
+        gap = self._in_unit(estimate)
         if tolerance > 0.0:
-            low, high = self.gap(-tolerance).lower, self.gap(tolerance).upper
-            gap = Interval(gap.estimate, low, high)
+            low, high = (self._in_unit(self.estimate(t)) for t in (-tolerance, tolerance))
+            gap = Interval(gap.estimate, low.lower, high.upper)
         found = _findings(self, estimate, gap, outputs, clipped, details)
         return conclude(self.criterion, found)
 
