@@ -46,6 +46,8 @@ class Evidence:
         Var g.
     levels : Levels
         Of each target's limits.
+    observed : ClusterTerms or StarTerms, optional
+        Terms as received, whose tails are measured; `terms` if not given.
     """
 
     criterion: Criterion
@@ -54,6 +56,7 @@ class Evidence:
     bounded: BoundedRange | None
     explained: Array
     levels: Levels
+    observed: ClusterTerms | StarTerms | None = None
 
     def estimate(self, tolerance: float = 0.0) -> GapEstimate:
         """Limits, if every output has drifted by up to the tolerance."""
@@ -173,7 +176,7 @@ def _evidence(
         if clip is not None:
             bounded = star_range(design, outputs, linear, scores, clip)
         return Evidence(criterion, bound, stars, bounded, explained, levels)
-    terms = ClusterTerms.of(design, outputs, scores, linear)
+    terms = observed = ClusterTerms.of(design, outputs, scores, linear)
     if clip is not None:
         bounded = cluster_range(design, outputs, linear, scores, clip)
     if n_corrupted:
@@ -181,7 +184,7 @@ def _evidence(
             raise bad_value("clip", "a bound of the outputs where some may be corrupted", None)
         terms = terms.worst_case(linear, criterion.clip, n_corrupted)
         bounded = bounded.worst_case(n_corrupted) if bounded is not None else None
-    return Evidence(criterion, bound, terms, bounded, explained, levels)
+    return Evidence(criterion, bound, terms, bounded, explained, levels, observed)
 
 
 def _findings(
@@ -197,7 +200,8 @@ def _findings(
     design, variance = terms.design, estimate.measured_variance
     at_epsilon = criterion.epsilon * (variance.estimate if criterion.relative else 1.0)
     at_epsilon = np.broadcast_to(terms.rho * at_epsilon, variance.estimate.shape)
-    tails = measure_tails(terms, evidence.bound, at_epsilon, criterion.kappa)
+    observed = terms if evidence.observed is None else evidence.observed
+    tails = measure_tails(observed, evidence.bound, at_epsilon, criterion.kappa)
     shape = (
         {"n_leaves": design.n_leaves, "rho": design.rho}
         if isinstance(design, ClusterDesign)
