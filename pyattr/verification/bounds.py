@@ -54,6 +54,7 @@ from pyattr.verification.near_normal import (
 __all__ = [
     "BOUNDS",
     "PROOF",
+    "RECORDED",
     "Bound",
     "Interval",
     "Levels",
@@ -71,6 +72,7 @@ __all__ = [
 ]
 
 PROOF = "proof"
+RECORDED = "normal"
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,6 @@ BOUNDS = MappingProxyType(
         "betting": _CLIPPED,
         "bernstein": _CLIPPED,
         "hoeffding": _CLIPPED,
-        "normal": Bound("the estimate from recorded rows is near normal", finite_sample=False),
+        RECORDED: Bound("the estimate from recorded rows is near normal", finite_sample=False),
     }
 )

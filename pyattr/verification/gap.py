@@ -64,6 +64,7 @@ from pyattr.errors import bad_value
 from pyattr.verification.bounded import VARIANCE_SHARE, BoundedRange
 from pyattr.verification.bounds import (
     BOUNDS,
+    RECORDED,
     Interval,
     Levels,
     MeanSquares,
@@ -168,7 +169,7 @@ def estimate_gap(
     levels : Levels
         Of the limits of each target's gap.
     bound : str
-        One of `BOUNDS`.
+        One of `BOUNDS`, but for the one for recorded rows.
     check_intercept : bool
         Bound B_0 too, at half the levels each, instead of leaving the intercept to be refitted.
     kappa : float
@@ -187,8 +188,9 @@ def estimate_gap(
     ValueError
         If the bound is unknown or does not fit the design.
     """
-    if bound not in BOUNDS:
-        raise bad_value("bound", f"one of {', '.join(BOUNDS)}", repr(bound))
+    if bound not in BOUNDS or bound == RECORDED:
+        known = ", ".join(name for name in BOUNDS if name != RECORDED)
+        raise bad_value("bound", f"one of {known}", repr(bound))
     correlation: Array | None
     measured, correlation = terms.variance(variance_predicted, levels.swapped())
     if BOUNDS[bound].needs_clip:

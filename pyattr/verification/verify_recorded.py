@@ -11,7 +11,7 @@ from scipy import stats
 
 from pyattr.errors import bad_value
 from pyattr.masks import Masks
-from pyattr.verification.bounds import Interval, Levels, ratio_interval
+from pyattr.verification.bounds import RECORDED, Interval, Levels, ratio_interval
 from pyattr.verification.cluster_design import Leak
 from pyattr.verification.conclusion import Findings, conclude
 from pyattr.verification.criterion import Criterion
@@ -111,7 +111,7 @@ def verify_recorded(
         epsilon,
         delta,
         p,
-        "normal",
+        RECORDED,
         relative,
         clip=clip,
         simultaneous=simultaneous,
@@ -236,7 +236,7 @@ def _findings(
     if criterion.relative:
         split["limits of Var f (Student t), taken to err with the gap's"] = levels.upper
     return Findings(
-        bound="normal",
+        bound=RECORDED,
         gap=gap,
         variance=variance,
         mean_square=moments[1] - moments[0] ** 2 + (moments[3] + moments[0]) ** 2,

@@ -97,6 +97,8 @@ def test_stars_cannot_be_judged_by_bounds_for_pairs():
     assert verdict.bound == "t"
     with pytest.raises(ValueError, match="bound: expected 'chi2' or 't'"):
         Criterion(bound="moment").bound_for(design)
+    with pytest.raises(ValueError, match="'normal' is for recorded rows"):
+        Criterion(bound="normal").bound_for(ClusterDesign(20))
     with pytest.raises(ValueError, match="clip: expected a bound of the outputs"):
         Criterion(p=0.3, bound="proof").bound_for(design)
     assert Criterion(p=0.3, bound="proof", clip=1.0).bound_for(design) == "betting"
