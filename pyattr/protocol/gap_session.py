@@ -105,9 +105,7 @@ class GapMethod(Method):
             if self.evaluate.clip is None:
                 self.evaluate.clip = as_clip(_wide_clip(pilot.outputs))
         plan = self._plan = self._planned(pilot)
-        if terms.criterion.bound == "moment" and plan.design.n_leaves > 1:
-            # Better now than after the prover has done its work.
-            raise bad_value("bound", f"'chi2' or 't' for {plan.design.n_leaves} leaves", "'moment'")
+        self.criterion.bound_for(plan.design)  # better now than after the prover has done its work
         return plan.design
 
     def _planned(self, pilot: Pilot | None) -> ChallengePlan:

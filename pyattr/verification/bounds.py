@@ -7,7 +7,7 @@ the low-degree weight of a residual. They differ in what they assume:
 name      limits                                             rests on                       needs
 ========= ================================================== ============================== =======
 chi2      MSB and MSW are scaled χ²; modified large-sample   odd residuals near normal      pairs
-t         Student t over the independent U_c                 mean of U_c near normal        -
+t         Student t over the U_c, moved by their skewness    mean of U_c near normal        -
 moment    lower tails of non-negative variables (upper only) E o⁴ ≤ κ (E o²)², κ stated     one leaf
 betting   hedged capital                                     outputs clipped to [-b, b]     clip
 bernstein empirical Bernstein                                outputs clipped to [-b, b]     clip
@@ -38,12 +38,23 @@ from pyattr.verification.finite_sample import (
     moment_factor,
     moment_interval,
 )
-from pyattr.verification.interval import Interval, Levels, ratio_interval
-from pyattr.verification.near_normal import MeanSquares, chi2_interval, t_interval
+from pyattr.verification.interval import (
+    Interval,
+    Levels,
+    quotient_interval,
+    ratio_interval,
+)
+from pyattr.verification.near_normal import (
+    MeanSquares,
+    chi2_interval,
+    skewed_t_interval,
+    t_interval,
+)
 
 __all__ = [
     "BOUNDS",
     "PROOF",
+    "RECORDED",
     "Bound",
     "Interval",
     "Levels",
@@ -54,11 +65,14 @@ __all__ = [
     "hoeffding_radius",
     "moment_factor",
     "moment_interval",
+    "quotient_interval",
     "ratio_interval",
+    "skewed_t_interval",
     "t_interval",
 ]
 
 PROOF = "proof"
+RECORDED = "normal"
 
 
 @dataclass(frozen=True)
@@ -90,6 +104,6 @@ BOUNDS = MappingProxyType(
         "betting": _CLIPPED,
         "bernstein": _CLIPPED,
         "hoeffding": _CLIPPED,
-        "normal": Bound("the estimate from recorded rows is near normal", finite_sample=False),
+        RECORDED: Bound("the estimate from recorded rows is near normal", finite_sample=False),
     }
 )

@@ -19,6 +19,7 @@ __all__ = ["LEAST_CLUSTERS", "ClusterDesign", "Leak", "highest_rho"]
 Array = npt.NDArray[np.float64]
 
 LEAST_CLUSTERS = 4
+LEAST_RHO = 1e-6  # a gap is the estimate divided by ρ: below this, its noise a million times over
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class ClusterDesign:
     n_clusters : int
         C, at least 4: fewer say nothing about the spread of Var f.
     n_leaves : int
-        L, pairs per cluster, at least 1; 1 needs ``rho = 1``.
+        L, pairs per cluster, at least 1; 1 needs ``rho = 1``, and is for models that hardly depend on
+        their seed: to a single leaf, what seeds do looks like a gap. That errs on the safe side for
+        acceptance; an honest prover of a noisy model would be aborted.
     p : float
         Probability that an example is in a mask.
     rho : float
@@ -76,6 +79,11 @@ class ClusterDesign:
         check_count("n_clusters", self.n_clusters, LEAST_CLUSTERS)
         check_count("n_leaves", self.n_leaves, 1)
         top = highest_rho(check_probability("p", self.p))
+        if top < LEAST_RHO:
+            expected = (
+                "one in [0.001, 0.999], where masks can be anticorrelated (a StarDesign need not)"
+            )
+            raise bad_value("p", expected, self.p)
         if not 0.0 < self.rho <= top:
             raise bad_value("rho", f"a correlation in (0, {top:.4g}] for p = {self.p}", self.rho)
         if self.n_leaves == 1 and self.rho != 1.0:

@@ -87,14 +87,15 @@ def conclude(criterion: Criterion, found: Findings) -> Verdict:
     unit = variance if criterion.relative else np.ones_like(variance)
     # Scores that explain no more than ε could be replaced by zeros: accepting them says nothing.
     largest_unit = found.variance.upper if criterion.relative else unit
-    constant = found.variance.lower <= floor
-    weak = ~constant & (found.explained <= criterion.epsilon * largest_unit)
+    constant = found.variance.estimate <= floor
+    unknown = ~constant & (found.variance.lower <= floor)
+    weak = ~(constant | unknown) & (found.explained <= criterion.epsilon * largest_unit)
     clipped = found.clipped > CLIPPED_SHARE
     outcomes = decide(
         found.gap,
         criterion.epsilon,
         found.slack / unit,
-        constant | weak | clipped | found.impossible,
+        constant | unknown | weak | clipped | found.impossible,
     )
     for target, outcome in enumerate(outcomes):
         barred = (outcome is Outcome.ACCEPT and found.tails_accept[target]) or (
@@ -102,7 +103,9 @@ def conclude(criterion: Criterion, found: Findings) -> Verdict:
         )
         outcomes[target] = Outcome.INCONCLUSIVE if barred else outcome
     doubts = {
-        "the outputs hardly vary": constant,
+        "the output hardly varies": constant,
+        "the budget is too small for any decision: so few trainings do not tell how much the outputs "
+        "vary": unknown,
         "the scores explain no more than ε, so zeros would pass too": weak,
         f"more than {CLIPPED_SHARE:.0%} of the outputs were clipped: the clipped f is another function, "
         "a larger clip is needed": clipped,
@@ -185,7 +188,8 @@ def _reason(
             f"the budget is too small for any decision by bound {found.bound!r}: no upper limit of the gap "
             f"exists at target {worst}"
         )
+    tails = f", whose odd residuals have {found.tails}" if found.tails_noticed[worst] else ""
     return (
         f"ε = {epsilon:g} lies between the limits of the gap, {gap.lower[worst]:.3g} and "
-        f"{gap.upper[worst]:.3g} at target {worst}"
+        f"{gap.upper[worst]:.3g} at target {worst}{tails}"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pyattr.errors import bad_value, check_positive, check_probability
-from pyattr.verification.bounds import BOUNDS, PROOF
+from pyattr.verification.bounds import BOUNDS, PROOF, RECORDED
 from pyattr.verification.clusters import ClusterDesign, highest_rho
 from pyattr.verification.interval import Levels
 from pyattr.verification.stars import StarDesign
@@ -104,7 +104,7 @@ class Criterion:
             name = "t"
         if name == "moment" and not single:
             raise bad_value("bound", "'chi2' or 't' for a design of several leaves", "'moment'")
-        if name == "normal":
+        if name == RECORDED:
             raise bad_value(
                 "bound", "another for designs: 'normal' is for recorded rows", "'normal'"
             )

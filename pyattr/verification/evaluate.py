@@ -71,7 +71,7 @@ class Evaluator:
     trainings: Trainings | None = None
     n_trained: int = 0
     n_planned: int = 0
-    clipped: npt.NDArray[np.int64] = field(init=False)
+    clipped: npt.NDArray[np.int64] = field(init=False)  # outputs of each target, (n_targets,)
 
     def __post_init__(self) -> None:
         if self.clip is not None:

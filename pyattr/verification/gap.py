@@ -33,6 +33,17 @@ the gap's own limit imply (`output_variance.known_floor`), which costs no share 
 outputs the limit of their mean square difference at a tenth of the level, whichever is larger. Both
 hold together with probability 1 - δ by the union bound.
 
+*Other designs, and the bias each leaves* (no coefficient is ever negative: a bias costs completeness):
+
+=========== ============================================ ===================================== =====
+design      estimate                                     left above degree 1                   for
+=========== ============================================ ===================================== =====
+odd pairs   ``E U / ρ``                                  ``ρ^{k-1} B_k``, odd k; even k none   all p
+stars       ``Σ_j w_j h(ρ_j)``, rates by linear          ``c_k B_k``, at most ``leak`` even    all p
+            programming (`noise_rates`, `stars`)
+recorded    U-statistic over i.i.d. rows (`recorded`)    nothing                               all p
+=========== ============================================ ===================================== =====
+
 With ρ = 1 and p = 1/2 the leaves of a cluster are one mask with L seeds. If f ignores its seed one
 leaf is enough: ``U = o²``; if it does not, one leaf adds seed variance, which again errs on the safe
 side.
@@ -55,13 +66,16 @@ from pyattr.errors import bad_value
 from pyattr.verification.bounded import VARIANCE_SHARE, BoundedRange
 from pyattr.verification.bounds import (
     BOUNDS,
+    RECORDED,
     Interval,
     Levels,
     MeanSquares,
     bounded_interval,
     chi2_interval,
     moment_interval,
+    quotient_interval,
     ratio_interval,
+    skewed_t_interval,
     t_interval,
 )
 from pyattr.verification.output_variance import VarianceParts, known_floor
@@ -115,8 +129,8 @@ class GapEstimate:
         Of ``E U / ρ`` (plus B_0 if the intercept is checked), in squared output units.
     variance : Interval
         Of Var f, over masks and seeds, in squared output units.
-    correlation : (n_targets,) float64
-        Between the two estimates; -1 where they are taken to err together.
+    correlation : (n_targets,) float64, optional
+        Between the two estimates; None where limits are divided by limits instead.
     measured_variance : Interval
         Student t limits of Var f from the outputs, whatever the bound: what guards rest on.
     parts : VarianceParts
@@ -125,13 +139,15 @@ class GapEstimate:
 
     weight: Interval
     variance: Interval
-    correlation: Array
+    correlation: Array | None
     measured_variance: Interval
     parts: VarianceParts
 
     @property
     def relative(self) -> Interval:
         """``E U / ρ`` relative to Var f."""
+        if self.correlation is None:
+            return quotient_interval(self.weight, self.variance)
         return ratio_interval(self.weight, self.variance, self.correlation)
 
 
@@ -155,7 +171,7 @@ def estimate_gap(
     levels : Levels
         Of the limits of each target's gap.
     bound : str
-        One of `BOUNDS`.
+        One of `BOUNDS`, but for the one for recorded rows.
     check_intercept : bool
         Bound B_0 too, at half the levels each, instead of leaving the intercept to be refitted.
     kappa : float
@@ -174,8 +190,10 @@ def estimate_gap(
     ValueError
         If the bound is unknown or does not fit the design.
     """
-    if bound not in BOUNDS:
-        raise bad_value("bound", f"one of {', '.join(BOUNDS)}", repr(bound))
+    if bound not in BOUNDS or bound == RECORDED:
+        known = ", ".join(name for name in BOUNDS if name != RECORDED)
+        raise bad_value("bound", f"one of {known}", repr(bound))
+    correlation: Array | None
     measured, correlation = terms.variance(variance_predicted, levels.swapped())
     if BOUNDS[bound].needs_clip:
         if bounded is None:
@@ -191,7 +209,7 @@ def estimate_gap(
         floor = known_floor(variance_predicted, weight.upper)
         lower = np.maximum(floor, spread.lower) if BOUNDS[bound].needs_clip else floor
         variance = Interval(measured.estimate, lower, spread.upper)
-        correlation = np.full_like(correlation, -1.0)
+        correlation = None
     if check_intercept:
         square = _offset_square(terms, bound, share, bounded)
         weight = Interval(
@@ -205,7 +223,7 @@ def _weight(
 ) -> Interval:
     """Limits of ``E U``."""
     if bound == "t":
-        return t_interval(terms.products, levels)
+        return skewed_t_interval(terms.products, levels)
     if bounded is not None and BOUNDS[bound].needs_clip:
         return bounded.weight(terms.independent_products, bound, levels)
     if terms.squares is None:

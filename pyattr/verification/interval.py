@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Interval", "Levels", "ratio_interval"]
+__all__ = ["Interval", "Levels", "quotient_interval", "ratio_interval"]
 
 Array = npt.NDArray[np.float64]
 
@@ -56,6 +56,24 @@ class Interval:
     def scaled(self, factor: float) -> Interval:
         """The interval of `factor` times the quantity, for a positive factor."""
         return Interval(self.estimate * factor, self.lower * factor, self.upper * factor)
+
+
+def quotient_interval(top: Interval, bottom: Interval) -> Interval:
+    """Limits of ``top / bottom`` that hold whenever those of both do: no combination, no assumption.
+
+    Parameters
+    ----------
+    top, bottom : Interval
+        Where ``bottom.lower`` is not above 0 there is no upper limit.
+    """
+    safe = np.where(bottom.estimate > 0.0, bottom.estimate, 1.0)
+    least = np.where(bottom.lower > 0.0, bottom.lower, 1.0)
+    most = np.where(bottom.upper > 0.0, bottom.upper, 1.0)
+    return Interval(
+        np.where(bottom.estimate > 0.0, top.estimate / safe, math.nan),
+        np.where(bottom.upper > 0.0, np.maximum(top.lower, 0.0) / most, 0.0),
+        np.where(bottom.lower > 0.0, np.maximum(top.upper, 0.0) / least, math.inf),
+    )
 
 
 def ratio_interval(top: Interval, bottom: Interval, correlation: Array) -> Interval:

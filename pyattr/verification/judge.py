@@ -25,14 +25,30 @@ from pyattr.verification.stars import StarDesign, StarTerms, star_range
 from pyattr.verification.tails import measure_tails
 from pyattr.verification.verdict import Verdict
 
-__all__ = ["VARIANCE_FLOOR", "Criterion", "find_gap", "judge_gap"]
+__all__ = ["VARIANCE_FLOOR", "Criterion", "Evidence", "find_gap", "judge_gap"]
 
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class _Evidence:
-    """Terms of a design with what is needed to bound them."""
+class Evidence:
+    """Terms of a design with what is needed to bound them.
+
+    Parameters
+    ----------
+    criterion : Criterion
+    bound : str
+        One of `BOUNDS`, fit for the design (`Criterion.bound_for`).
+    terms : ClusterTerms or StarTerms
+    bounded : BoundedRange, optional
+        For bounds that need clipped outputs.
+    explained : (n_targets,) float64
+        Var g.
+    levels : Levels
+        Of each target's limits.
+    observed : ClusterTerms or StarTerms, optional
+        Terms as received, whose tails are measured; `terms` if not given.
+    """
 
     criterion: Criterion
     bound: str
@@ -40,6 +56,7 @@ class _Evidence:
     bounded: BoundedRange | None
     explained: Array
     levels: Levels
+    observed: ClusterTerms | StarTerms | None = None
 
     def estimate(self, tolerance: float = 0.0) -> GapEstimate:
         """Limits, if every output has drifted by up to the tolerance."""
@@ -58,10 +75,25 @@ class _Evidence:
             self.criterion.relative,
         )
 
-    def gap(self, tolerance: float = 0.0) -> Interval:
+    def _in_unit(self, estimate: GapEstimate) -> Interval:
         """The gap in the criterion's unit."""
-        estimate = self.estimate(tolerance)
         return estimate.relative if self.criterion.relative else estimate.weight
+
+    def findings(
+        self,
+        outputs: npt.NDArray[np.floating],
+        *,
+        tolerance: float = 0.0,
+        clipped: Array | None = None,
+        **details: object,
+    ) -> Findings:
+        """What the evidence says; arguments as for `judge_gap`."""
+        estimate = self.estimate()
+        gap = self._in_unit(estimate)
+        if tolerance > 0.0:
+            low, high = (self._in_unit(self.estimate(t)) for t in (-tolerance, tolerance))
+            gap = Interval(gap.estimate, low.lower, high.upper)
+        return _findings(self, estimate, gap, outputs, clipped, details)
 
 
 def judge_gap(
@@ -150,11 +182,9 @@ def find_gap(
     evidence = _evidence(criterion, bound, design, masks, outputs, scores, levels, n_corrupted)
     if tolerance > 0.0 and not isinstance(design, ClusterDesign):
         raise bad_value("design", "a ClusterDesign where outputs may have drifted", design)
-    estimate, gap = evidence.estimate(), evidence.gap()
-    if tolerance > 0.0:
-        gap = Interval(gap.estimate, evidence.gap(-tolerance).lower, evidence.gap(tolerance).upper)
-    details: dict[str, object] = {"n_corrupted_covered": n_corrupted}
-    return _findings(evidence, estimate, gap, outputs, clipped, details)
+    return evidence.findings(
+        outputs, tolerance=tolerance, clipped=clipped, n_corrupted_covered=n_corrupted
+    )
 
 
 def _evidence(
@@ -166,7 +196,7 @@ def _evidence(
     scores: LinearScores,
     levels: Levels,
     n_corrupted: int,
-) -> _Evidence:
+) -> Evidence:
     """Terms of the design, after the worst corruption allowed for has been undone."""
     linear, explained = scores.linear(masks), scores.variance(design.p)
     clip = criterion.clip if BOUNDS[bound].needs_clip else None
@@ -177,8 +207,8 @@ def _evidence(
         stars = StarTerms.of(design, outputs, scores, linear)
         if clip is not None:
             bounded = star_range(design, outputs, linear, scores, clip)
-        return _Evidence(criterion, bound, stars, bounded, explained, levels)
-    terms = ClusterTerms.of(design, outputs, scores, linear)
+        return Evidence(criterion, bound, stars, bounded, explained, levels)
+    terms = observed = ClusterTerms.of(design, outputs, scores, linear)
     if clip is not None:
         bounded = cluster_range(design, outputs, linear, scores, clip)
     if n_corrupted:
@@ -186,11 +216,11 @@ def _evidence(
             raise bad_value("clip", "a bound of the outputs where some may be corrupted", None)
         terms = terms.worst_case(linear, criterion.clip, n_corrupted)
         bounded = bounded.worst_case(n_corrupted) if bounded is not None else None
-    return _Evidence(criterion, bound, terms, bounded, explained, levels)
+    return Evidence(criterion, bound, terms, bounded, explained, levels, observed)
 
 
 def _findings(
-    evidence: _Evidence,
+    evidence: Evidence,
     estimate: GapEstimate,
     gap: Interval,
     outputs: npt.NDArray[np.floating],
@@ -202,7 +232,11 @@ def _findings(
     design, variance = terms.design, estimate.measured_variance
     at_epsilon = criterion.epsilon * (variance.estimate if criterion.relative else 1.0)
     at_epsilon = np.broadcast_to(terms.rho * at_epsilon, variance.estimate.shape)
-    tails = measure_tails(terms, evidence.bound, at_epsilon, criterion.kappa)
+    observed = terms if evidence.observed is None else evidence.observed
+    level = evidence.levels.upper
+    tails = measure_tails(observed, evidence.bound, at_epsilon, criterion.kappa, level)
+    upper = gap.estimate + tails.widening * (gap.upper - gap.estimate)
+    gap = Interval(gap.estimate, gap.lower, np.where(tails.widening > 1.0, upper, gap.upper))
     shape = (
         {"n_leaves": design.n_leaves, "rho": design.rho}
         if isinstance(design, ClusterDesign)
@@ -233,7 +267,7 @@ def _findings(
     )
 
 
-def _slack(evidence: _Evidence, variance: Interval) -> Array:
+def _slack(evidence: Evidence, variance: Interval) -> Array:
     """Most weight above degree 1 in the estimate: odd as far as stated, even as far as measured."""
     terms = evidence.terms
     odd = terms.design.leak.odd * evidence.criterion.nonlinearity * variance.estimate
@@ -249,7 +283,7 @@ def _slack(evidence: _Evidence, variance: Interval) -> Array:
     return slack
 
 
-def _delta_split(evidence: _Evidence) -> dict[str, float]:
+def _delta_split(evidence: Evidence) -> dict[str, float]:
     """How delta is divided, in words."""
     levels, criterion = evidence.levels, evidence.criterion
     split = {

@@ -73,7 +73,7 @@ class Pilot:
 def run_pilot(
     evaluate: Evaluator, n_train: int, p: float, seed: int, most: int | None = None
 ) -> Pilot:
-    """Train 8 models, and 24 more if they depend on their seeds.
+    """Train 8 models, and 24 more if they depend on their seeds or p is not 1/2.
 
     Parameters
     ----------
@@ -91,7 +91,8 @@ def run_pilot(
     # Half of it scatters in a pair whose two seed effects have nothing in common.
     pilot = Pilot(masks, outputs, variance / 2.0, FIRST_MASKS)
     matters = bool(np.any(variance > SEEDS_MATTER * np.where(variance > 0.0, pilot.spread, np.inf)))
-    if not matters or (most is not None and most < len(masks) + 4 * MORE_PAIRS):
+    # Away from p = 1/2 the whole residual counts, whose variance so few masks may miss.
+    if not (matters or p != 0.5) or (most is not None and most < len(masks) + 4 * MORE_PAIRS):
         return pilot
     plus = sample_masks(2 * MORE_PAIRS, n_train, p, mask_seed, first_row=FIRST_MASKS)
     seeds = sample_seeds(2 * MORE_PAIRS, run_seed, first_row=len(masks))

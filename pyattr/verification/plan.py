@@ -27,13 +27,11 @@ __all__ = [
 HONEST_SHARE = 1.0 / 3.0
 HONEST_SHARE_WORST = 0.45
 HONEST_SHARE_SEEDS = 0.55
-# Scatter within clusters, as a share of ε, below which seeds hardly matter and one leaf will do.
+# Scatter within clusters, as a share of ε, up to which seeds hardly matter and one leaf will do: it counts
+# seed noise as gap, so first trainings that saw too little of more would be fatal.
 SEEDS_MATTER = 0.1
 # Chance that an honest prover with that residual is not accepted, over all targets.
 HONEST_MISS = 0.05
-# One leaf counts seed noise as gap, so a pilot that saw too little of it would be fatal: only where it
-# is this share of ε at most.
-ONE_LEAF_NOISE = 0.1
 _LEAVES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
@@ -99,7 +97,7 @@ def choose_clusters(
     leaves = list(_LEAVES)
     if criterion.bound == "moment" and rho == 1.0:
         leaves = [1]
-    elif noise <= ONE_LEAF_NOISE * epsilon and rho == 1.0:
+    elif noise <= SEEDS_MATTER * epsilon and rho == 1.0:
         leaves = [1, *leaves]
     best: tuple[float, int, ClusterDesign] | None = None
     effect = rho * epsilon * HONEST_SHARE_SEEDS

@@ -17,7 +17,6 @@ from pyattr.verification.naive import NAIVE_SUBSETS, NAIVE_THRESHOLD, judge_naiv
 from pyattr.verification.paper import verify_paper
 from pyattr.verification.scores import HasScores, LinearScores
 from pyattr.verification.sequential import verify_in_rounds
-from pyattr.verification.spending import MODELLED
 from pyattr.verification.stars import StarDesign
 from pyattr.verification.trainings import Trainings
 from pyattr.verification.verdict import Verdict
@@ -72,10 +71,12 @@ def verify(
         in rounds and stops as soon as every target is decided; a larger budget than planned adds
         rounds. Bounds for clipped outputs are not planned for and need one.
     bound : {"chi2", "t", "moment", "betting", "bernstein", "hoeffding", "proof"}
-        Confidence bound of the gap method; see `pyattr.verification.bounds`.
+        Confidence bound of the gap method; see `pyattr.verification.bounds`. "proof" asks for one that
+        holds at any sample size. Those from "betting" on need `clip`.
     design : ClusterDesign or StarDesign, optional
-        Of the gap method: all of it is trained and judged once. If not given, clusters, leaves and
-        rounds follow from the first 8 trainings, or 24 if seeds matter.
+        Of the gap method: odd pairs in clusters, or stars (p other than 1/2); all of it is trained and
+        judged once. If not given, design and rounds follow from the first 8 trainings, or 24 if seeds
+        matter.
     relative : bool
         Whether epsilon is a share of Var f or in squared output units.
     nonlinearity : float
@@ -180,15 +181,12 @@ def _verify_gap(
     evaluate.trainings = Trainings()
     try:
         if design is None:
-            # Limits that rest on no model of the residuals need trainings of their own (`opening`).
-            own = criterion.bound in MODELLED
-            opening_seed = main_seed if own else other_seed
-            plan = opened_plan(evaluate, scores, criterion, opening_seed, budget, own)
+            plan = opened_plan(evaluate, scores, criterion, (main_seed, other_seed), budget)
         else:
-            plan = fixed_plan(design, criterion, budget)
+            plan = fixed_plan(design, criterion, main_seed, budget)
         evaluate.n_planned = plan.n_lost + plan.design.n_evaluations
         resolved = replace(criterion, bound=plan.bound)
-        verdict = verify_in_rounds(evaluate, scores, resolved, main_seed, plan.design, plan.looks)
+        verdict = verify_in_rounds(evaluate, scores, resolved, plan.seed, plan.design, plan.looks)
     except BaseException as error:
         _keep(error, evaluate, seed)
         raise

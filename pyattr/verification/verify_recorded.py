@@ -11,7 +11,7 @@ from scipy import stats
 
 from pyattr.errors import bad_value
 from pyattr.masks import Masks
-from pyattr.verification.bounds import Interval, Levels, ratio_interval
+from pyattr.verification.bounds import RECORDED, Interval, Levels, ratio_interval
 from pyattr.verification.cluster_design import Leak
 from pyattr.verification.conclusion import Findings, conclude
 from pyattr.verification.criterion import Criterion
@@ -111,7 +111,7 @@ def verify_recorded(
         epsilon,
         delta,
         p,
-        "normal",
+        RECORDED,
         relative,
         clip=clip,
         simultaneous=simultaneous,
@@ -179,7 +179,9 @@ def _chunk(
     masks, n = features.masks, len(features.masks)
     part = LinearScores(np.ascontiguousarray(scores.scores[:, columns]), scores.intercept[columns])
     residuals = np.empty((n, part.n_targets), np.float32)
-    clipped, centre, about = (np.zeros(part.n_targets) for _ in range(3))
+    about = values[:, columns].mean(axis=0, dtype=np.float64)
+    centre = about - part.linear_mean(features.p)
+    clipped = np.zeros(part.n_targets)
     sums = np.zeros((3, part.n_targets))  # of the outputs' first, second and fourth powers
     for first in range(0, n, BLOCK_ROWS):
         rows = slice(first, min(first + BLOCK_ROWS, n))
@@ -189,8 +191,6 @@ def _chunk(
             clipped += np.sum(np.abs(output) > clip, axis=0)
             output = np.clip(output, -clip, clip)
         residual = output - part.linear(masks[rows])
-        if first == 0:
-            centre, about = residual.mean(axis=0), output.mean(axis=0)
         residuals[rows] = residual - centre
         moved = output - about
         sums += [np.sum(moved**power, axis=0) for power in (1, 2, 4)]
@@ -236,7 +236,7 @@ def _findings(
     if criterion.relative:
         split["limits of Var f (Student t), taken to err with the gap's"] = levels.upper
     return Findings(
-        bound="normal",
+        bound=RECORDED,
         gap=gap,
         variance=variance,
         mean_square=moments[1] - moments[0] ** 2 + (moments[3] + moments[0]) ** 2,

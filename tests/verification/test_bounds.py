@@ -17,6 +17,7 @@ from pyattr.verification.bounds import (
     moment_factor,
     moment_interval,
     ratio_interval,
+    skewed_t_interval,
     t_interval,
 )
 
@@ -58,6 +59,21 @@ def test_t_limits_match_scipy():
     np.testing.assert_allclose([interval.lower, interval.upper], expected)
     with pytest.raises(ValueError, match="n_clusters: expected at least 2"):
         t_interval(values[:1], LEVELS)
+
+
+def test_t_limits_that_allow_for_skewness():
+    """Means of 128 squares of normals, 20,000 repeats, standard error 0.002: plain t limits are short
+    above, the others are not, and give nothing away below."""
+    values = np.random.default_rng(6).standard_normal((128, 20_000)) ** 2
+    plain, moved = t_interval(values, LEVELS), skewed_t_interval(values, LEVELS)
+    assert np.mean(plain.upper >= 1.0) < 0.92
+    assert np.mean(moved.upper >= 1.0) >= 0.93
+    np.testing.assert_array_equal(moved.lower, np.minimum(plain.lower, moved.lower))
+    np.testing.assert_array_equal(moved.estimate, plain.estimate)
+    mirrored = skewed_t_interval(-values, LEVELS)
+    np.testing.assert_allclose(mirrored.lower, -moved.upper)
+    still = skewed_t_interval(np.ones((5, 1)), LEVELS)
+    assert still.lower[0] == still.upper[0] == 1.0
 
 
 def test_moment_factor_is_the_published_figure_and_infinite_when_too_few():

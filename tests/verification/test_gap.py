@@ -288,6 +288,7 @@ def test_draw_depends_on_the_seed_alone():
         ({"n_clusters": 4, "p": 0.6}, r"rho: expected a correlation in \(0, 0.444"),
         ({"n_clusters": 4, "rho": 0.5}, "n_leaves: expected at least 2 for rho = 0.5"),
         ({"n_clusters": 4, "rho": float("nan")}, "rho"),
+        ({"n_clusters": 4, "p": 1e-4, "rho": 1e-9}, r"p: expected one in \[0.001, 0.999\]"),
     ],
 )
 def test_designs_that_do_not_exist_are_refused(arguments, message):
