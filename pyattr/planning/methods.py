@@ -25,6 +25,8 @@ from pyattr.protocol.paper_session import planned_pairs, room_for_corruption
 from pyattr.verification.challenge import Honest, choose_challenge
 from pyattr.verification.clusters import ClusterDesign
 from pyattr.verification.evaluate import Evaluator
+from pyattr.verification.gap_plan import planned_level
+from pyattr.verification.opening import OPENING_TRAININGS
 from pyattr.verification.paper import PILOT, error_width, plan_for
 from pyattr.verification.pilot import run_pilot
 from pyattr.verification.plan import choose_clusters
@@ -49,7 +51,8 @@ class MethodPlan:
     name : str
         One of `METHODS`.
     verifier_trainings : int
-        Pilot, own trainings and spot checks.
+        Pilot, own trainings and spot checks. For "gap local" the most: it trains in rounds and stops as
+        soon as every target is decided.
     prover_trainings : int
         For the challenge; those for the scores come on top with every method.
     n_bytes : int
@@ -167,11 +170,13 @@ def _paper_interactive(situation: Situation) -> _Counts:
 
 
 def _gap_local(situation: Situation) -> _Counts:
+    """Of all rounds: a verification stops as soon as every target is decided."""
     criterion, n = situation.criterion, situation.n_targets
-    alpha = criterion.delta
+    alpha = planned_level(criterion, n)
     design = choose_clusters(situation.odd_noise, criterion.epsilon, alpha, n, criterion, None)
-    own = _pilot_trainings(situation) + design.n_evaluations
-    return own, 0, _scores_bytes(situation), design
+    # The first trainings are rows of the design, but for the second leaves where it has one.
+    lost = OPENING_TRAININGS // 2 if design.n_leaves == 1 else 0
+    return lost + design.n_evaluations, 0, _scores_bytes(situation), design
 
 
 def _gap_interactive(situation: Situation, prices: Prices) -> _Counts:

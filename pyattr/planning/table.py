@@ -64,6 +64,7 @@ def _notes(plan: Plan) -> list[str]:
     prover = plan.prices.prover_money(plan.prover_models)
     return [
         *(f"Warning: {warning}." for warning in plan.warnings),
+        "Gap local trains in rounds: this is the most it takes, and it stops as soon as it is sure.",
         f"The scores themselves take the prover {number(plan.prover_models)} models by least squares "
         f"({money(prover)}), for a gap of {plan.prover_share:g} ε; other estimators may need fewer.",
         f"ε = {criterion.epsilon:g} Var f, δ = {criterion.delta:g}, N = {situation.n_train:,}, "

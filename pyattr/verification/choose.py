@@ -22,7 +22,7 @@ from pyattr.verification.plan import (
 from pyattr.verification.scores import LinearScores
 from pyattr.verification.stars import StarDesign
 
-__all__ = ["choose_design", "smallest_choice"]
+__all__ = ["choose_design", "smallest_choice", "stars_only"]
 
 # The products of odd pairs carry the fourth power of the most negative rate: below this one, at p below
 # 0.1 and above 0.9, they are not even considered.
@@ -38,10 +38,11 @@ _MOST = 2**16
 
 def smallest_choice(p: float) -> int:
     """Trainings of the smallest design for this p."""
-    return LEAST_CLUSTERS * (1 + _PARTNERS) if _stars_only(p) else smallest_design(p)
+    return LEAST_CLUSTERS * (1 + _PARTNERS) if stars_only(p) else smallest_design(p)
 
 
-def _stars_only(p: float) -> bool:
+def stars_only(p: float) -> bool:
+    """Whether masks can hardly be anticorrelated at this p, so that odd pairs say nothing."""
     return -lowest_rate(p) < _LEAST_RATE - 1e-9
 
 
@@ -82,7 +83,7 @@ def choose_design(
     if BOUNDS[bound].needs_clip:
         return _bounded(bound, noise, epsilon, alpha, criterion, budget, scores)
     stars = _stars(noise, epsilon, alpha, criterion.p, budget, scores.n_targets)
-    if _stars_only(criterion.p):
+    if stars_only(criterion.p):
         return stars
     resolved = replace(criterion, bound=bound)
     if bound == "moment" and criterion.relative:
@@ -126,7 +127,7 @@ def _bounded(
 ) -> ClusterDesign | StarDesign:
     """Clusters for a bound that knows the range alone, from that bound's own formula."""
     p = criterion.p
-    if _stars_only(p):
+    if stars_only(p):
         most = (_MOST if budget is None else budget) // (1 + _PARTNERS)
         return StarDesign(max(most, LEAST_CLUSTERS), _PARTNERS, p)
     rho = lowest_rate(p) ** 2

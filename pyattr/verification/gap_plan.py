@@ -8,11 +8,12 @@ import numpy as np
 
 from pyattr.errors import bad_value
 from pyattr.verification.bounds import PROOF
-from pyattr.verification.choose import choose_design, smallest_choice
+from pyattr.verification.choose import choose_design, smallest_choice, stars_only
 from pyattr.verification.clusters import LEAST_CLUSTERS, ClusterDesign, highest_rho
 from pyattr.verification.criterion import Criterion
 from pyattr.verification.evaluate import Evaluator
 from pyattr.verification.opening import OPENING_TRAININGS, open_clusters
+from pyattr.verification.pilot import run_pilot
 from pyattr.verification.scores import LinearScores
 from pyattr.verification.spending import (
     EXTENSION_SHARE,
@@ -23,7 +24,7 @@ from pyattr.verification.spending import (
 )
 from pyattr.verification.stars import StarDesign
 
-__all__ = ["GapPlan", "fixed_plan", "opened_plan"]
+__all__ = ["GapPlan", "fixed_plan", "opened_plan", "planned_level"]
 
 
 @dataclass(frozen=True)
@@ -85,19 +86,20 @@ def opened_plan(
         Most trainings.
     """
     _check(criterion, budget)
-    own = criterion.bound in MODELLED
     epsilon = criterion.epsilon
     if not criterion.relative:
         epsilon = float(np.min(epsilon / np.maximum(scores.variance(criterion.p), 1e-300)))
+    if stars_only(criterion.p):
+        return _plan_of_stars(evaluate, scores, criterion, seeds, epsilon, budget)
     spare = None if budget is None else budget // 4
     opening = open_clusters(evaluate, scores, criterion.p, seeds[0], epsilon, spare)
     rest = None if budget is None else budget - opening.n_trained
-    final = FINAL_SHARE if own else 1.0 - EXTENSION_SHARE
-    alpha = final * criterion.levels(criterion.delta, scores.n_targets).upper
-    least = max(LEAST_CLUSTERS, opening.n_clusters) if own else LEAST_CLUSTERS
     if criterion.bound == PROOF:
         single = highest_rho(criterion.p) == 1.0 and not opening.seeds_matter(epsilon)
         criterion = replace(criterion, bound="moment" if single else "betting")
+    own = criterion.bound in MODELLED
+    least = max(LEAST_CLUSTERS, opening.n_clusters) if own else LEAST_CLUSTERS
+    alpha = planned_level(criterion, scores.n_targets)
     design = choose_design(opening.noise, epsilon, alpha, criterion, rest, scores, least)
     bound = criterion.bound_for(design)
     if isinstance(design, StarDesign):
@@ -112,6 +114,33 @@ def opened_plan(
     return GapPlan(whole, looks, seeds[0 if own else 1], bound, opening.n_trained, lost)
 
 
+def planned_level(criterion: Criterion, n_targets: int) -> float:
+    """Level of one target's upper limit that the size of a design is planned with."""
+    share = FINAL_SHARE if criterion.bound in MODELLED else 1.0 - EXTENSION_SHARE
+    return share * criterion.levels(criterion.delta, n_targets).upper
+
+
+def _plan_of_stars(
+    evaluate: Evaluator,
+    scores: LinearScores,
+    criterion: Criterion,
+    seeds: tuple[int, int],
+    epsilon: float,
+    budget: int | None,
+) -> GapPlan:
+    """Where there are no odd pairs: a pilot of independent masks, then stars."""
+    spare = None if budget is None else budget // 4
+    noise = run_pilot(evaluate, scores.n_train, criterion.p, seeds[0], spare).noise(
+        criterion.p, scores
+    )
+    lost = evaluate.n_trained
+    rest = None if budget is None else budget - lost
+    alpha = criterion.levels(criterion.delta, scores.n_targets).upper
+    design = choose_design(noise, epsilon, alpha, criterion, rest, scores)
+    looks = Looks((design.n_clusters,), 1)
+    return GapPlan(design, looks, seeds[1], criterion.bound_for(design), lost, lost)
+
+
 def _check(criterion: Criterion, budget: int | None) -> None:
     """Refuse what would be refused anyway, before anything is trained."""
     smallest = OPENING_TRAININGS + smallest_choice(criterion.p)
@@ -119,5 +148,5 @@ def _check(criterion: Criterion, budget: int | None) -> None:
         raise bad_value(
             "budget", f"at least {smallest} trainings (opening and smallest design)", budget
         )
-    if criterion.bound not in (PROOF, "moment"):
+    if criterion.bound not in (PROOF, "moment") and not stars_only(criterion.p):
         criterion.bound_for(ClusterDesign(LEAST_CLUSTERS, 2, criterion.p, highest_rho(criterion.p)))

@@ -86,7 +86,8 @@ def ratio_interval(top: Interval, bottom: Interval, correlation: Array) -> Inter
     Parameters
     ----------
     top, bottom : Interval
-        Where ``bottom.lower`` is not above 0 nothing is known: the limits are 0 and infinity.
+        Where ``bottom.lower`` is not above 0 the limits are 0 and infinity; without an estimate of the
+        bottom above 0 there is none of the ratio.
     correlation : (n_targets,) float64
         Of the two estimates.
 
@@ -94,8 +95,8 @@ def ratio_interval(top: Interval, bottom: Interval, correlation: Array) -> Inter
     ----------
     Zou, Donner 2008 (variance estimates recovery); Fieller 1954.
     """
-    usable = bottom.lower > 0.0
-    size = np.where(usable, bottom.estimate, 1.0)
+    usable, known = bottom.lower > 0.0, bottom.estimate > 0.0
+    size = np.where(known, bottom.estimate, 1.0)
     ratio = top.estimate / size
     # In units of the bottom's estimate: distances of the limits that raise and that lower the ratio.
     raise_top = (top.upper - top.estimate) / size
@@ -105,7 +106,7 @@ def ratio_interval(top: Interval, bottom: Interval, correlation: Array) -> Inter
     upper = _fieller(ratio, raise_top, raise_bottom, correlation, 1.0)
     lower = _fieller(ratio, lower_top, lower_bottom, correlation, -1.0)
     return Interval(
-        np.where(usable, ratio, math.nan),
+        np.where(known, ratio, math.nan),
         np.where(usable, np.maximum(lower, 0.0), 0.0),
         np.where(usable, np.maximum(upper, 0.0), math.inf),
     )

@@ -46,7 +46,13 @@ def test_the_number_of_trainings_is_that_of_a_verification():
     function = smooth_function(60, quadratic=0.05, n_targets=8)
     costs = plan(60, 8, r2=0.94)
     verdict = pyattr.verify(function, function.best, seed=1)
-    assert verdict.n_retrained == costs.method("gap local").verifier_trainings
+    local = costs.method("gap local")
+    assert verdict.details["looks"][-1] == local.design.n_clusters
+    assert verdict.n_retrained < local.verifier_trainings  # these scores are accepted early
+    # Scores that no look can decide on use up the plan.
+    near = pyattr.verify(function, with_gap(function, 0.045), seed=1)
+    assert near.outcome is pyattr.Outcome.INCONCLUSIVE
+    assert near.n_retrained == local.verifier_trainings
 
 
 class Counting(Prover):
