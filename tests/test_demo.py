@@ -86,7 +86,7 @@ def test_models_are_counted_as_if_each_check_stood_alone(
     }
     design = cases["halved"]["gap"]["details"]
     n_pairs = design["n_clusters"] * design["n_leaves"]
-    assert cases["halved"]["gap"]["n_retrained"] == 2 * n_pairs + design["n_pilot"]
+    assert cases["halved"]["gap"]["n_retrained"] == 2 * n_pairs + design["n_lost"]
     n_models = 20 * 200
     assert cases["honest"]["n_prover"] == cases["noisy"]["n_prover"] == n_models
     assert cases["another_model"]["n_prover"] == 2 * 200

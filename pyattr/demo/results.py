@@ -26,8 +26,9 @@ Array = npt.NDArray[np.float64]
 POT: Final = 100.0  # currency units that honest scores are paid in total
 P: Final = 0.5
 _DETAILS: Final = (
-    "n_clusters", "n_leaves", "rho", "n_pilot", "n_planned", "n_pairs", "n_fresh", "n_checked",
-    "n_corrupted_covered", "nonlinearity", "clip", "threshold", "error", "excess_kurtosis", "check",
+    "n_clusters", "n_leaves", "rho", "n_opening", "n_lost", "n_looks", "n_pilot", "n_planned",
+    "n_pairs", "n_fresh", "n_checked", "n_corrupted_covered", "nonlinearity", "clip", "threshold",
+    "error", "excess_kurtosis", "check",
 )  # fmt: skip
 _DIGITS = 6  # significant
 

@@ -190,7 +190,7 @@ def _verify_gap(
     except BaseException as error:
         _keep(error, evaluate, seed)
         raise
-    return _count(verdict, evaluate, seed, n_opening=plan.n_opening)
+    return _count(verdict, evaluate, seed, n_opening=plan.n_opening, n_lost=plan.n_lost)
 
 
 def _keep(error: BaseException, evaluate: Evaluator, seed: int) -> None:
