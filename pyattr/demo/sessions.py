@@ -29,6 +29,8 @@ from pyattr.verification.scores import HasScores, LinearScores
 
 __all__ = ["judge_sessions"]
 
+# A challenge costs the prover; twice the trainings of a verifier that makes its own need half the checks.
+CHALLENGE_SIZE = 2
 Rows = npt.NDArray[np.float32]
 Seeds = npt.NDArray[np.uint64]
 
@@ -167,7 +169,7 @@ def _run_session(
         delta=terms.delta,
         method=method,
         seed=terms.seed,
-        budget=terms.budget if method == "gap" else None,
+        budget=CHALLENGE_SIZE * terms.budget if method == "gap" else None,
     )
     verdict = run(prover, verifier)
     seconds = time.perf_counter() - started
