@@ -18,14 +18,6 @@
 namespace pyattr {
 namespace cuda {
 
-PYATTR_HD int count_bits(std::uint32_t word) {
-#if defined(__CUDA_ARCH__)
-  return __popc(word);
-#else
-  return __builtin_popcount(word);
-#endif
-}
-
 // Element (row, block): 128 bits of a mask.  See draw_masks.
 struct DrawElement {
   const std::uint32_t* given;  // (n_rows, 2 * n_words) or nullptr
@@ -78,55 +70,26 @@ struct TurnElement {
   }
 };
 
-// Element (I, J, thread of 256): 4 x 4 counts of the tile (I, J) and of its mirror image.
-struct GramElement {
-  const std::uint32_t* turned;  // (n_tiles, n_blocks, 64)
-  std::size_t n_blocks, n_train, first_tile;
-  std::int32_t* out;  // (n_train, n_train), zeros before
-
-  PYATTR_HD void operator()(std::size_t index) const {
-    const std::size_t n_tiles = gram_tiles(n_train), pair = index / 256;
-    const std::size_t left = first_tile + pair / n_tiles, right = pair % n_tiles;
-    if (right < left) return;
-    const std::size_t ti = index % 256 / 16, tj = index % 16;
-    const std::uint32_t* const a = turned + left * n_blocks * kGramTile + ti;
-    const std::uint32_t* const b = turned + right * n_blocks * kGramTile + tj;
-    std::int32_t sum[4][4] = {};
-    for (std::size_t k = 0; k < n_blocks; ++k)
-      for (int p = 0; p < 4; ++p)
-        for (int q = 0; q < 4; ++q)
-          sum[p][q] += count_bits(a[k * kGramTile + 16 * p] & b[k * kGramTile + 16 * q]);
-    for (int p = 0; p < 4; ++p)
-      for (int q = 0; q < 4; ++q) {
-        const std::size_t i = left * kGramTile + ti + 16 * p, j = right * kGramTile + tj + 16 * q;
-        if (i >= n_train || j >= n_train) continue;
-        out[i * n_train + j] = sum[p][q];
-        out[j * n_train + i] = sum[p][q];
-      }
-  }
-};
-
 // Element (output, target): sum of the summands whose bits are set, in the order of add_panel. Bits
 // 32 w .. 32 w + 31 of an output are the word at words + w * stride.
-template <typename T>
-PYATTR_HD typename PanelSum<T>::type product_element(const std::uint32_t* words, std::size_t stride,
-                                                     const T* summands, std::size_t n_summands,
-                                                     std::size_t n_targets, std::size_t target) {
-  typename PanelSum<T>::type sum = 0;
+PYATTR_HD double product_element(const std::uint32_t* words, std::size_t stride,
+                                 const float* summands, std::size_t n_summands,
+                                 std::size_t n_targets, std::size_t target) {
+  double sum = 0.0;
   for (std::size_t panel = 0; panel < n_summands; panel += kPanel) {
-    T partial = 0;
+    float partial = 0.0f;
     for (std::size_t w = panel / 64; w < panel / 64 + kPanelWords && 64 * w < n_summands; ++w) {
       const std::uint64_t bits =
           words[2 * w * stride] | static_cast<std::uint64_t>(words[(2 * w + 1) * stride]) << 32;
       for (int chunk = 0; chunk < kChunks; ++chunk) {
-        T entry = 0;
+        float entry = 0.0f;
         for (int k = chunk * kChunkBits; k < (chunk + 1) * kChunkBits && k < 64; ++k)
           if ((bits >> k & 1u) != 0 && 64 * w + k < n_summands)
             entry += summands[(64 * w + k) * n_targets + target];
         partial += entry;
       }
     }
-    sum += static_cast<typename PanelSum<T>::type>(partial);
+    sum += static_cast<double>(partial);
   }
   return sum;
 }
@@ -147,11 +110,11 @@ struct ProductElement {
 };
 
 // Element (feature, target) of masks transposed @ R; first_feature a multiple of 64.
-template <typename In, typename Out>
+template <typename Out>
 struct TransposedElement {
   const std::uint32_t* turned;  // (n_tiles, n_blocks, 64), from first_feature on
   std::size_t n_blocks;
-  const In* residuals;  // (n_masks, n_targets)
+  const float* residuals;  // (n_masks, n_targets)
   std::size_t n_masks, n_targets, first_target, n_cols;
   Out* out;  // (n_features, n_cols)
 

@@ -4,9 +4,19 @@
 #include "cuda_check.cuh"
 #include "cuda_kernels.hpp"
 #include "elements.hpp"
+#include "exact_blocks.cuh"
 
 namespace pyattr {
 namespace cuda {
+
+void launch_gram(const std::uint32_t* turned, std::size_t n_blocks, std::size_t n_train,
+                 Range tiles, std::int32_t* out, Stream stream) {
+  if (tiles.begin >= tiles.end || n_blocks == 0) return;
+  const std::size_t n_pairs = gram_places(tiles.begin, tiles.end, gram_tiles(n_train), 1);
+  const std::size_t n_parts = n_parts_of(n_blocks, GramBlock::kStageBlocks, n_pairs);
+  launch_blocks(n_pairs * n_parts,
+                GramBlock{turned, n_blocks, n_train, tiles.begin, tiles.end, n_parts, out}, stream);
+}
 
 void turn_masks(const std::uint8_t* packed, std::size_t n_masks, std::size_t n_train, Range tiles,
                 std::uint32_t* turned) {
@@ -25,10 +35,9 @@ void gram(const std::uint32_t* turned, std::size_t n_blocks, std::size_t n_train
   const std::size_t n_tiles = gram_tiles(n_train), size = n_train * n_train;
   const DeviceBuffer<std::uint32_t> words(n_tiles * n_blocks * kGramTile, turned);
   const DeviceBuffer<std::int32_t> counts(size);
-  launch((tiles.end - tiles.begin) * n_tiles * 256,
-         GramElement{words.get(), n_blocks, n_train, tiles.begin, counts.get()});
+  launch_gram(words.get(), n_blocks, n_train, tiles, counts.get());
   std::vector<std::int32_t> sums(size);
-  counts.copy_rows(sums.data(), n_train, n_train);
+  counts.copy(sums.data());
   for (std::size_t k = 0; k < size; ++k) out[k] += sums[k];
 }
 

@@ -76,6 +76,15 @@ def cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mod
     return module
 
 
+def test_the_maps_of_tensor_core_fragments(tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("needs a compiler")
+    source, program = CSRC.parent / "tests" / "cpp" / "mma_maps.cpp", tmp_path / "mma_maps"
+    command = ["g++", "-std=c++17", "-O1", f"-I{CSRC}", str(source), "-o", str(program)]
+    subprocess.run(command, check=True)
+    assert subprocess.run([str(program)], check=False).returncode == 0
+
+
 def test_results_have_the_bits_of_the_cpu(cuda: ModuleType) -> None:
     expected = everything()
     before = kernels.get_num_threads()
@@ -142,6 +151,29 @@ def test_full_panels_and_empty_inputs(cuda: ModuleType) -> None:
         assert kernels.margins(normal(0, 4, 3), [0, 1, 2, 0]).shape == (0, 4)
         with pytest.raises(ValueError, match="NaN or infinity for target 1"):
             exact_sums.to_fixed_point(np.array([[0, np.nan]]), np.zeros(2), np.ones(2))
+
+
+def test_exact_sums_of_many_masks_in_parts(cuda: ModuleType) -> None:
+    # 9,000 masks: several stages of copies, and more than one part of the masks for a block.
+    packed = masks_of(9000, 200)
+    values = np.random.default_rng(1).integers(1 - FIXED_POINT_LIMIT, FIXED_POINT_LIMIT, (9000, 35))
+    values = values.astype(np.int32)
+    counts = exact_sums.gram(packed, 200)
+    sums = exact_sums.exact_matmul_transposed(packed, values, 200)
+    with kernels.use_backend("cuda"):
+        assert np.array_equal(exact_sums.gram(packed, 200), counts)
+        assert np.array_equal(exact_sums.exact_matmul_transposed(packed, values, 200), sums)
+
+
+def test_ranges_of_tiles_make_up_the_counts(cuda: ModuleType) -> None:
+    packed, n_train = masks_of(300, 450), 450
+    turned = np.zeros((8, 16, 64), np.uint32)
+    for tiles in ((0, 3), (3, 8)):
+        cuda.turn_masks(packed, n_train, turned, *tiles)
+    out = np.zeros((n_train, n_train), np.int32)
+    for tiles in ((0, 1), (1, 4), (4, 4), (4, 8)):
+        cuda.gram(turned, 0, out, *tiles)
+    assert np.array_equal(out, exact_sums.gram(packed, n_train))
 
 
 def test_sufficient_statistics_are_those_of_the_cpu(cuda: ModuleType) -> None:
