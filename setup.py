@@ -85,8 +85,9 @@ def extension(name: str, sources: list[str], optional: bool = False) -> Pybind11
 extensions = [extension("pyattr._cpu", ["csrc/bind_cpu.cpp", "csrc/bind_solvers.cpp"])]
 if with_cuda():
     kernels = sorted(str(path) for path in Path("csrc").glob("*.cu"))
+    bindings = ["csrc/bind_cuda.cpp", "csrc/bind_device.cpp"]
     # Unless asked for, an nvcc that cannot compile (with this host compiler, say) is no failure.
     optional = os.environ.get("PYATTR_CUDA", "") != "1"
-    extensions.append(extension("pyattr._cuda", ["csrc/bind_cuda.cpp", *kernels], optional))
+    extensions.append(extension("pyattr._cuda", [*bindings, *kernels], optional))
 
 setup(ext_modules=extensions, cmdclass={"build_ext": BuildWithCuda})

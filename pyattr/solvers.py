@@ -1,7 +1,9 @@
 """Solvers of many regressions on one shared Gram matrix; targets are split over threads.
 
 Definitions, methods and accumulators are in ``csrc/coordinate_descent.hpp`` and
-``csrc/scale_mixture.hpp``. Results are the same bytes for any number of threads.
+``csrc/scale_mixture.hpp``. Results are the same bytes for any number of threads. On the backend
+"cuda" (``csrc/device_solvers.hpp``) Gram matrices and products may lie on the device already
+(`pyattr.device`); mixtures have the bits of the CPU's, LASSO paths its bound of the duality gap.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyattr import _cpu
+from pyattr.device import DeviceArray, is_on_device
 from pyattr.errors import bad_value
+from pyattr.kernels import backend, compiled
 from pyattr.threads import over_outputs
 
 __all__ = ["HeldOut", "LassoPaths", "MixtureFits", "fit_mixtures", "lasso_paths"]
@@ -36,8 +40,8 @@ class HeldOut(NamedTuple):
         ... once the error is above ``1 + rise`` times the least.
     """
 
-    gram: Float32
-    cross: Float32
+    gram: Float32 | DeviceArray
+    cross: Float32 | DeviceArray
     square: Float64
     patience: int
     rise: float
@@ -65,8 +69,8 @@ class LassoPaths(NamedTuple):
 
 
 def lasso_paths(
-    gram: Float32,
-    cross: Float32,
+    gram: Float32 | DeviceArray,
+    cross: Float32 | DeviceArray,
     square: Float64,
     lambdas: Float64,
     *,
@@ -80,9 +84,9 @@ def lasso_paths(
     Parameters
     ----------
     gram : (n_train, n_train) float32
-        Xᵀ X / m of centred rows.
+        Xᵀ X / m of centred rows. With the backend "cuda" it may be on the device.
     cross : (n_targets, n_train) float32
-        Xᵀ y / m.
+        Xᵀ y / m; may be on the device too.
     square : (n_targets,) float64
         yᵀ y / m.
     lambdas : (n_targets, n_lambdas) float64
@@ -110,9 +114,12 @@ def lasso_paths(
     n_done = np.zeros(n_targets, np.int32)
     given = (gram, cross, square, np.ascontiguousarray(lambdas), steps, tolerance)
     out = (weights, gaps, errors, n_done)
-    over_outputs(
-        1, n_targets, 1, lambda _b, _e, *part: _cpu.lasso_paths(*given, held_out, *out, *part)
-    )
+    if _on_cuda(gram, cross):
+        compiled().lasso_paths(*given, held_out, *out, n_train)
+    else:
+        over_outputs(
+            1, n_targets, 1, lambda _b, _e, *part: _cpu.lasso_paths(*given, held_out, *out, *part)
+        )
     return LassoPaths(weights, gaps, errors, n_done)
 
 
@@ -145,8 +152,8 @@ class MixtureFits(NamedTuple):
 
 
 def fit_mixtures(
-    gram: Float32,
-    cross: Float32,
+    gram: Float32 | DeviceArray,
+    cross: Float32 | DeviceArray,
     square: Float64,
     n_rows: int,
     variances: Float32,
@@ -194,6 +201,9 @@ def fit_mixtures(
         np.zeros(n_targets, np.int32),
     )
     given = (gram, cross, square, variances, float(n_rows), corrected, normal)
+    if _on_cuda(gram, cross):
+        compiled().fit_mixtures(*given, max_sweeps, tolerance, *fits, n_train)
+        return fits
     over_outputs(
         1,
         n_targets,
@@ -201,3 +211,12 @@ def fit_mixtures(
         lambda _b, _e, *part: _cpu.fit_mixtures(*given, max_sweeps, tolerance, *fits, *part),
     )
     return fits
+
+
+def _on_cuda(*matrices: object) -> bool:
+    """Whether the device solves; matrices that lie there ask for it."""
+    if backend() == "cuda":
+        return True
+    if any(is_on_device(matrix) for matrix in matrices):
+        raise bad_value("gram, cross", 'use_backend("cuda") for arrays on a device', backend())
+    return False

@@ -1,79 +1,21 @@
-"""The CUDA kernels: their elements on the CPU, everywhere; the kernels themselves with a GPU.
-
-The elements (csrc/elements.hpp) are what a GPU thread computes. Compiled by the host compiler the
-.cu files run them in a loop, which checks all of the module but the launches.
-"""
+"""The CUDA kernels: what their threads do, on the CPU, everywhere; the kernels with a GPU."""
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
-import sysconfig
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
-from conftest import has_gpu
+from cuda_module import CSRC
 from test_kernels import everything, masks_of, normal
 
 from pyattr import exact_sums, kernels
 from pyattr.attribution.statistics import SufficientStatistics
 from pyattr.masks import sample_masks
 from pyattr.reference import FIXED_POINT_LIMIT
-
-CSRC = Path(__file__).parents[1] / "csrc"
-
-
-def module_for_the_host(folder: Path) -> ModuleType:
-    """Compile pyattr._cuda with the host compiler: launches become loops."""
-    import pybind11
-
-    path = folder / f"_cuda{sysconfig.get_config_var('EXT_SUFFIX')}"
-    includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
-    flags = ["-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-DPYATTR_NO_CLONES", "-Wno-psabi"]
-    sources = [CSRC / "bind_cuda.cpp", *sorted(CSRC.glob("*.cu"))]
-    objects = [str(folder / f"{source.stem}.o") for source in sources]
-
-    def compile_one(source: Path, target: str) -> None:
-        command = ["g++", *flags, *includes, "-x", "c++", "-c", str(source), "-o", target]
-        subprocess.run(command, check=True, capture_output=True)
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(compile_one, sources, objects))
-    subprocess.run(["g++", "-shared", *objects, "-o", str(path)], check=True, capture_output=True)
-    spec = importlib.util.spec_from_file_location("_cuda", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def host_module(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    pytest.importorskip("pybind11")
-    if shutil.which("g++") is None:
-        pytest.skip("needs a compiler")
-    module = module_for_the_host(tmp_path_factory.mktemp("cuda"))
-    assert module.device_count() == 0
-    module.device_count = lambda: 1  # type: ignore[attr-defined]
-    return module
-
-
-@pytest.fixture(params=["elements", pytest.param("device", marks=pytest.mark.gpu)])
-def cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The CUDA backend's module: its elements in loops on the host, or on a device."""
-    if request.param == "device":
-        if not has_gpu():
-            pytest.skip("needs pyattr._cuda and a CUDA device")
-        assert kernels._cuda is not None
-        return kernels._cuda
-    module: ModuleType = request.getfixturevalue("host_module")
-    monkeypatch.setattr(kernels, "_cuda", module)
-    return module
 
 
 def test_the_maps_of_tensor_core_fragments(tmp_path: Path) -> None:

@@ -1,0 +1,331 @@
+"""The solvers on CUDA against the CPU's, and arrays that stay on the device."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+from test_solvers import gap_of, path_to, problem
+
+from pyattr import device, exact_sums, kernels
+from pyattr.attribution.fixed_point import FixedPointScale
+from pyattr.attribution.moments import moments, output_scale
+from pyattr.attribution.statistics import SufficientStatistics
+from pyattr.masks import sample_masks
+from pyattr.solvers import HeldOut, fit_mixtures, lasso_paths
+
+SIZES = [1, 2, 15, 17, 127, 128, 129, 300]
+
+
+def widths(n_targets, n_components=4):
+    variances = np.array([0.0, 0.001, 0.03, 1.0, 4.0], np.float32)[:n_components]
+    return np.tile(variances, (n_targets, 1))
+
+
+def assert_same_bits(got, expected):
+    for name, one, other in zip(got._fields, got, expected, strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+# -- scale mixtures --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_train", SIZES)
+@pytest.mark.parametrize("corrected", [True, False])
+def test_mixtures_have_the_bits_of_the_cpu(cuda, n_train, corrected):
+    given = problem(n_train, n_targets=5)[2]
+    at = (*given, 300, widths(5))
+    expected = fit_mixtures(*at, corrected=corrected, max_sweeps=60)
+    with kernels.use_backend("cuda"):
+        assert_same_bits(fit_mixtures(*at, corrected=corrected, max_sweeps=60), expected)
+
+
+def test_a_normal_prior_has_the_bits_of_the_cpu(cuda):
+    given = problem(80, n_rows=400)[2]
+    start, only = np.tile(np.float32([0, 0.05]), (5, 1)), np.tile(np.float32([0, 1]), (5, 1))
+    at = {"proportions": only, "normal": True, "tolerance": 1e-9, "max_sweeps": 400}
+    expected = fit_mixtures(*given, 400, start, **at)
+    with kernels.use_backend("cuda"):
+        assert_same_bits(fit_mixtures(*given, 400, start, **at), expected)
+
+
+def test_columns_that_are_done_are_put_aside(cuda):
+    # 130 targets in three tiles of columns; nearly constant ones converge at once.
+    gram, cross, square = problem(140, n_targets=130, n_rows=200)[2]
+    cross[5:100] *= np.float32(1e-3)
+    cross[7], square[7] = 0, 0
+    at = (gram, cross, square, 200, widths(130))
+    expected = fit_mixtures(*at, max_sweeps=100)
+    assert len(set(expected.sweeps.tolist())) > 10
+    assert (expected.sweeps < 0).any()
+    with kernels.use_backend("cuda"):
+        assert_same_bits(fit_mixtures(*at, max_sweeps=100), expected)
+
+
+def test_constant_columns_have_the_bits_of_the_cpu(cuda):
+    gram, cross, square = problem(20)[2]
+    gram[7], gram[:, 7], cross[:, 7] = 0, 0, 0
+    expected = fit_mixtures(gram, cross, square, 300, widths(5))
+    with kernels.use_backend("cuda"):
+        assert_same_bits(fit_mixtures(gram, cross, square, 300, widths(5)), expected)
+
+
+# -- LASSO -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_train", SIZES)
+@pytest.mark.parametrize("ratio", [0.1, 0.003])
+def test_lasso_paths_reach_their_duality_gap(cuda, n_train, ratio):
+    rows, values, given = problem(n_train, n_targets=3)
+    lambdas = path_to(given[1], ratio, 6)
+    on_cpu = lasso_paths(*given, lambdas, tolerance=1e-6, whole=True)
+    with kernels.use_backend("cuda"):
+        paths = lasso_paths(*given, lambdas, tolerance=1e-6, whole=True)
+        last = lasso_paths(*given, lambdas, tolerance=1e-6)
+    assert (paths.gaps <= 1e-6).all()
+    assert (paths.n_done == 6).all()
+    np.testing.assert_array_equal(last.weights, paths.weights[:, -1])
+    for t, k in np.ndindex(lambdas.shape):
+        lam = lambdas[t, k]
+        gap, theirs = (
+            gap_of(rows, values[:, t], weights[t, k].astype(float), lam)
+            for weights in (paths.weights, on_cpu.weights)
+        )
+        assert gap <= 1e-6 + 2e-6  # the statement itself is about float32 moments
+        assert theirs <= 1e-6 + 2e-6
+        # Half the steps of the path away from the solution the gap is far above the bound.
+        wrong = gap_of(rows, values[:, t], 0.9 * paths.weights[t, k].astype(float), lam)
+        assert wrong > 1e-5 or not paths.weights[t, k].any()
+
+
+def test_lasso_lambda_max_and_constant_columns(cuda):
+    gram, cross, square = problem(40)[2]
+    gram[7], gram[:, 7], cross[:, 7] = 0, 0, 0
+    cross[2], square[2] = 0, 0
+    largest = np.abs(cross).max(axis=1).astype(float)[:, np.newaxis]
+    with kernels.use_backend("cuda"):
+        assert (lasso_paths(gram, cross, square, largest).weights == 0).all()
+        paths = lasso_paths(gram, cross, square, path_to(cross, 0.01))
+    assert (paths.weights[:, 7] == 0).all()
+    assert (paths.weights[2] == 0).all()
+    assert not np.signbit(paths.weights[paths.weights == 0]).any()
+    assert (paths.gaps <= 1e-4).all()
+
+
+def test_held_out_errors_ends_of_paths_and_compaction(cuda):
+    n_targets = 70
+    gram, cross, square = problem(60, n_targets=n_targets, n_rows=70, noise=3.0)[2]
+    rows, values, held = problem(60, n_targets=n_targets, n_rows=50, seed=5, noise=3.0)
+    lambdas = path_to(cross, 1e-3, 20)
+    steps = np.full(n_targets, 20, np.int32)
+    steps[:20] = np.arange(20)
+    with kernels.use_backend("cuda"):
+        whole = lasso_paths(gram, cross, square, lambdas, whole=True)
+        at = {"held_out": HeldOut(*held, 3, 0.0), "n_steps": steps}
+        paths = lasso_paths(gram, cross, square, lambdas, **at)
+        part = slice(64, 65)
+        alone = lasso_paths(
+            gram, cross[part], square[part], lambdas[part],
+            held_out=HeldOut(held[0], held[1][part].copy(), held[2][part], 3, 0.0),
+        )  # fmt: skip
+    for one, many in zip(alone, paths, strict=True):
+        np.testing.assert_array_equal(one[0], many[64])
+    for t in range(n_targets):
+        expected = np.square(values[:, t, np.newaxis] - rows @ whole.weights[t].T).mean(axis=0)
+        done = paths.n_done[t]
+        np.testing.assert_allclose(paths.errors[t, :done], expected[:done], rtol=2e-3)
+        assert np.isnan(paths.errors[t, done:]).all()
+        if done < steps[t]:
+            assert done == paths.errors[t, :done].argmin() + 4
+        if done:
+            np.testing.assert_array_equal(paths.weights[t], whole.weights[t, done - 1])
+        else:
+            assert not paths.weights[t].any()
+
+
+# -- arrays on the device --------------------------------------------------------------------------
+
+
+def test_device_arrays_come_and_go(cuda):
+    with kernels.use_backend("cuda"):
+        for values in (np.arange(12.0).reshape(3, 4), np.zeros((0, 5), np.int32), np.float32([7])):
+            array = device.to_device(values)
+            assert array.shape == values.shape
+            assert array.dtype == values.dtype
+            assert device.is_on_device(array)
+            assert not device.is_on_device(values)
+            np.testing.assert_array_equal(array.numpy(), values)
+            interface = array.__cuda_array_interface__
+            assert interface["shape"] == values.shape
+            assert interface["typestr"] == values.dtype.str
+            assert interface["version"] == 3
+        turned = device.to_device(np.arange(6.0).reshape(2, 3).T)
+        np.testing.assert_array_equal(turned.numpy(), np.arange(6.0).reshape(2, 3).T)
+
+
+def test_solvers_take_matrices_that_lie_on_the_device(cuda):
+    gram, cross, square = problem(60)[2]
+    lambdas = path_to(cross, 0.05)
+    with kernels.use_backend("cuda"):
+        on_device = device.to_device(gram), device.to_device(cross), square
+        expected = lasso_paths(gram, cross, square, lambdas)
+        assert_same_bits(lasso_paths(*on_device, lambdas), expected)
+        fits = fit_mixtures(*on_device, 300, widths(5))
+        assert_same_bits(fits, fit_mixtures(gram, cross, square, 300, widths(5)))
+        held = HeldOut(*on_device, 3, 0.0)
+        assert (lasso_paths(*on_device, lambdas, held_out=held).n_done > 0).all()
+        with pytest.raises(ValueError, match=r"gram: expected <f4 \(60, 60\), got <f8"):
+            lasso_paths(device.to_device(gram.astype(float)), cross, square, lambdas)
+        with pytest.raises(ValueError, match=r"cross: expected <f4 \(5, 60\), got"):
+            lasso_paths(gram, device.to_device(cross[:, :-1]), square, lambdas)
+        with pytest.raises(TypeError, match="gram: expected float32"):
+            lasso_paths(gram.astype(float), cross, square, lambdas)
+        with pytest.raises(ValueError, match="2 to 16 components"):
+            fit_mixtures(gram, cross, square, 300, np.ones((5, 17), np.float32))
+    with pytest.raises(ValueError, match="use_backend"):
+        lasso_paths(*on_device, lambdas)
+    with pytest.raises(RuntimeError, match="use_backend"):
+        device.to_device(gram)
+
+
+class Foreign:
+    """An array of another library: what it says of itself and nothing else."""
+
+    def __init__(self, array, **changes):
+        self.array, self.shape = array, array.shape
+        self.__cuda_array_interface__ = array.__cuda_array_interface__ | changes
+
+
+def test_arrays_of_other_libraries(cuda):
+    gram, cross, square = problem(33)[2]
+    lambdas = path_to(cross, 0.1)
+    with kernels.use_backend("cuda"):
+        array = device.to_device(gram)
+        expected = lasso_paths(gram, cross, square, lambdas)
+        for strides in (None, (132, 4)):
+            got = lasso_paths(Foreign(array, strides=strides), cross, square, lambdas)
+            assert_same_bits(got, expected)
+        with pytest.raises(ValueError, match="C order"):
+            lasso_paths(Foreign(array, strides=(4, 132)), cross, square, lambdas)
+
+
+def test_device_memory_is_given_back(cuda):
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("needs torch with a CUDA device to ask how much memory is free")
+    gram, cross, square = problem(300, n_targets=80)[2]
+    with kernels.use_backend("cuda"):
+        fit_mixtures(gram, cross, square, 300, widths(80), max_sweeps=3)
+        free = torch.cuda.mem_get_info()[0]
+        for _ in range(3):
+            fit_mixtures(gram, cross, square, 300, widths(80), max_sweeps=3)
+            array = device.to_device(np.zeros(1 << 24))
+            del array
+            gc.collect()
+        assert torch.cuda.mem_get_info()[0] >= free - (1 << 22)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            device.to_device(np.broadcast_to(np.float32(0), (1 << 38,)))
+
+
+# -- sums on the device ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("chunk_rows", [64, 100, 1 << 15])
+def test_device_sums_are_the_statistics_of_the_cpu(cuda, dtype, chunk_rows):
+    masks = sample_masks(700, 130, seed=1)
+    outputs = np.random.default_rng(0).standard_normal((700, 35)).astype(dtype)
+    expected = SufficientStatistics.of(masks, outputs)
+    scale = expected.scale
+    with kernels.use_backend("cuda"):
+        sums = device.DeviceSums(130, scale.centre, scale.step, chunk_rows)
+        for rows in (slice(0, 350), slice(350, 350), slice(350, 700)):
+            sums.add(masks.packed[rows], outputs[rows])
+        got = sums.finish()
+        np.testing.assert_array_equal(got.counts.numpy(), expected.counts)
+        np.testing.assert_array_equal(got.cross_steps.numpy(), expected.cross_steps)
+        np.testing.assert_array_equal(got.total_steps, expected.total_steps)
+        np.testing.assert_array_equal(got.square_steps, expected.square_steps)
+        np.testing.assert_array_equal(got.column_counts, expected.column_counts)
+        assert got.n_masks == 700
+
+
+def test_sums_of_a_part_are_taken_away_and_added(cuda):
+    masks, outputs = sample_masks(300, 70, seed=1), np.random.default_rng(0).random((300, 3))
+    scale = FixedPointScale.of(outputs)
+
+    def sums_of(rows):
+        sums = device.DeviceSums(70, scale.centre, scale.step)
+        sums.add(masks.packed[rows], outputs[rows])
+        return sums.finish()
+
+    with kernels.use_backend("cuda"):
+        part, rest = sums_of(slice(100)), sums_of(slice(300)).subtract(sums_of(slice(100)))
+        expected = SufficientStatistics.of(masks[100:], outputs[100:], scale=scale)
+        assert rest.n_masks == 200
+        np.testing.assert_array_equal(rest.counts.numpy(), expected.counts)
+        np.testing.assert_array_equal(rest.cross_steps.numpy(), expected.cross_steps)
+        np.testing.assert_array_equal(rest.square_steps, expected.square_steps)
+        whole = rest.add(part)
+        np.testing.assert_array_equal(whole.counts.numpy(), exact_sums.gram(masks.packed, 70))
+
+
+@pytest.mark.parametrize("middle", [None, 0.5])
+def test_the_centred_gram_matrix_has_the_bits_of_the_cpu(cuda, middle):
+    masks, outputs = sample_masks(300, 70, seed=1), np.random.default_rng(0).random((300, 3))
+    statistics = SufficientStatistics.of(masks, outputs)
+    counts, single = statistics.counts, statistics.column_counts.astype(float)
+    if middle is None:
+        expected = counts - np.outer(single / 300, single)
+    else:
+        expected = counts - middle * (single[:, np.newaxis] + single) + 300 * middle**2
+    expected = expected.astype(np.float32) / np.float32(300)
+    with kernels.use_backend("cuda"):
+        sums = device.DeviceSums(70, statistics.scale.centre, statistics.scale.step)
+        sums.add(masks.packed, outputs)
+        gram = sums.finish().gram(middle)
+        np.testing.assert_array_equal(gram.numpy(), expected)
+        np.testing.assert_array_equal(gram.diagonal(), np.diagonal(expected))
+        row = np.linspace(-1, 1, 70).astype(np.float32)
+        cuda.add_outer(gram, row)
+        np.testing.assert_array_equal(gram.numpy(), expected + np.multiply.outer(row, row))
+
+
+def test_a_fit_whose_gram_matrix_never_leaves_the_device(cuda):
+    masks, outputs = sample_masks(400, 60, seed=1), np.random.default_rng(0).random((400, 5))
+    statistics = SufficientStatistics.of(masks, outputs)
+    given = moments(statistics, output_scale(statistics, True), True)
+    expected = fit_mixtures(*given[:3], 400, widths(5))
+    with kernels.use_backend("cuda"):
+        sums = device.DeviceSums(60, statistics.scale.centre, statistics.scale.step)
+        sums.add(masks.packed, outputs)
+        gram = sums.finish().gram()
+        assert_same_bits(fit_mixtures(gram, *given[1:3], 400, widths(5)), expected)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e9])
+def test_outputs_outside_the_scale_are_refused_by_target(cuda, bad):
+    outputs = np.zeros((500, 40))
+    outputs[499, 33] = outputs[3, 38] = bad
+    with kernels.use_backend("cuda"):
+        sums = device.DeviceSums(10, np.zeros(40), np.full(40, 2.0**-10))
+        sums.add(sample_masks(500, 10).packed, outputs)
+        with pytest.raises(ValueError, match="finite values of target 33 within 2048 of 0"):
+            sums.finish()
+
+
+def test_wrong_rows_are_refused(cuda):
+    packed = sample_masks(5, 10).packed
+    with kernels.use_backend("cuda"):
+        sums = device.DeviceSums(10, np.zeros(2), np.ones(2))
+        for outputs in (np.zeros((4, 2)), np.zeros((5, 3)), np.zeros((5, 2), np.int32)):
+            with pytest.raises(ValueError, match="outputs: expected"):
+                sums.add(packed, outputs)
+        with pytest.raises(ValueError, match="packed: expected"):
+            sums.add(packed[:, :4], np.zeros((5, 2)))
+        for centre, step in (([0.0], [3.0]), ([np.nan], [1.0]), ([0.0, 0.0], [1.0])):
+            with pytest.raises(ValueError, match="expected"):
+                device.DeviceSums(10, np.array(centre), np.array(step))
+        with pytest.raises(ValueError, match="n_train: expected"):
+            device.DeviceSums(0, np.zeros(2), np.ones(2))
