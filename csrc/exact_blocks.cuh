@@ -68,11 +68,6 @@ struct GramBlock {
     alignas(
         16) std::uint32_t tile[kStages][4][kStageBlocks][kGramTile];  // left, left, right, right
   };
-  struct Operands {
-    RowWords left, right;
-    MmaA a;
-    MmaB b[8];
-  };
   struct Sums {
     MmaC at[4][8];
   };
@@ -88,39 +83,33 @@ struct GramBlock {
     const std::size_t n_stages = n_blocks / kStageBlocks;
     const std::size_t begin = n_stages * place.part / n_parts;
     const std::size_t end = n_stages * (place.part + 1) / n_parts;
-    PerThread<Sums> sums(kThreads);
-    PerThread<Operands> operands(kThreads);
-    block.each([&](int thread) {
-      PYATTR_UNROLL
-      for (int t = 0; t < 4; ++t) PYATTR_UNROLL
-      for (int u = 0; u < 8; ++u) sums[thread].at[t][u] = MmaC{{0, 0, 0, 0}};
-      for (std::size_t s = 0; s + 1 < kStages; ++s)
-        load(block, shared, place, begin + s, end, s, thread);
-    });
+    Sums sums;
+    PYATTR_UNROLL
+    for (int t = 0; t < 4; ++t) PYATTR_UNROLL
+    for (int u = 0; u < 8; ++u) sums.at[t][u] = MmaC{{0, 0, 0, 0}};
+    for (std::size_t s = 0; s + 1 < kStages; ++s) load(block, shared, place, begin + s, end, s);
     for (std::size_t s = begin; s < end; ++s) {
-      block.each([&](int) { block.template wait<kStages - 2>(); });
+      block.template wait<kStages - 2>();
       block.sync();
-      block.each([&](int thread) {
-        load(block, shared, place, s + kStages - 1, end, (s - begin + kStages - 1) % kStages,
-             thread);
-      });
-      multiply(block, shared.tile[(s - begin) % kStages], operands, sums);
+      load(block, shared, place, s + kStages - 1, end, (s - begin + kStages - 1) % kStages);
+      multiply(block, shared.tile[(s - begin) % kStages], sums);
     }
-    block.each([&](int thread) { store(block, place, sums[thread], thread); });
+    store(block, place, sums);
   }
 
  private:
   // Stage s of four tiles, 128 times 16 bytes each, into a slot; always one group of copies.
   PYATTR_DEVICE void load(const ThreadBlock<kThreads>& block, Shared& shared,
-                          const GramPlace& place, std::size_t s, std::size_t end, std::size_t slot,
-                          int thread) const {
+                          const GramPlace& place, std::size_t s, std::size_t end,
+                          std::size_t slot) const {
     if (s < end) {
       const std::size_t n_tiles = gram_tiles(n_train);
       for (int k = 0; k < 4; ++k) {
         const std::size_t tile = (k < 2 ? place.left : place.right) + k % 2;
-        std::uint32_t* const to = shared.tile[slot][k][0] + 4 * thread;
+        std::uint32_t* const to = shared.tile[slot][k][0] + 4 * block.thread;
         if (tile < n_tiles)
-          block.copy4(to, turned + (tile * n_blocks + s * kStageBlocks) * kGramTile + 4 * thread);
+          block.copy4(to,
+                      turned + (tile * n_blocks + s * kStageBlocks) * kGramTile + 4 * block.thread);
         else
           *reinterpret_cast<Words4*>(to) = Words4{{0, 0, 0, 0}};
       }
@@ -130,34 +119,27 @@ struct GramBlock {
 
   PYATTR_DEVICE void multiply(const ThreadBlock<kThreads>& block,
                               const std::uint32_t (*tile)[kStageBlocks][kGramTile],
-                              PerThread<Operands>& operands, PerThread<Sums>& sums) const {
+                              Sums& sums) const {
+    const int lane = block.thread % kWarp, warp = block.thread / kWarp;
     for (std::size_t k = 0; k < kStageBlocks; ++k) {
-      block.each([&](int thread) {
-        const int lane = thread % kWarp, warp = thread / kWarp;
-        Operands& own = operands[thread];
-        own.left.load(tile[warp / 2][k], lane);
-        own.right.load(tile[2 + warp % 2][k], lane);
-        PYATTR_UNROLL
-        for (int u = 0; u < 8; ++u) own.b[u] = operand_b(own.right[u], lane);
-      });
+      RowWords left, right;
+      left.load(tile[warp / 2][k], lane);
+      right.load(tile[2 + warp % 2][k], lane);
+      MmaB b[8];
+      PYATTR_UNROLL
+      for (int u = 0; u < 8; ++u) b[u] = operand_b(right[u], lane);
       PYATTR_UNROLL
       for (int t = 0; t < 4; ++t) {
-        block.each([&](int thread) {
-          Operands& own = operands[thread];
-          own.a = operand_a(own.left[2 * t], own.left[2 * t + 1], thread % kWarp);
-        });
+        const MmaA a = operand_a(left[2 * t], left[2 * t + 1], lane);
         PYATTR_UNROLL
-        for (int u = 0; u < 8; ++u)
-          block.multiply([&](int thread) {
-            return Mma{sums[thread].at[t][u], operands[thread].a, operands[thread].b[u]};
-          });
+        for (int u = 0; u < 8; ++u) block.multiply(sums.at[t][u], a, b[u]);
       }
     }
   }
 
   PYATTR_DEVICE void store(const ThreadBlock<kThreads>& block, const GramPlace& place,
-                           const Sums& sums, int thread) const {
-    const int lane = thread % kWarp, warp = thread / kWarp;
+                           const Sums& sums) const {
+    const int lane = block.thread % kWarp, warp = block.thread / kWarp;
     const std::size_t left = place.left + warp / 2, right = place.right + warp % 2;
     if (left < first_tile || left >= end_tile || right < left) return;
     PYATTR_UNROLL
@@ -218,10 +200,6 @@ struct ExactProductBlock {
     alignas(16) std::uint32_t tile[kStages][2][kStageBlocks][kGramTile];
     alignas(16) std::uint32_t sliced[kStages][kStageBlocks][kSliceTargets * kSliceWords];
   };
-  struct Operands {
-    MmaA a[4];
-    MmaB b;
-  };
   struct Sums {
     MmaC at[4][2][kSlices];
   };
@@ -243,36 +221,31 @@ struct ExactProductBlock {
     const std::size_t first_tile = index / n_parts / n_tiles * 2;
     const std::size_t n_stages = n_blocks / kStageBlocks;
     const std::size_t begin = n_stages * part / n_parts, end = n_stages * (part + 1) / n_parts;
-    PerThread<Sums> sums(kThreads);
-    PerThread<Operands> operands(kThreads);
-    block.each([&](int thread) {
-      PYATTR_UNROLL
-      for (int t = 0; t < 4; ++t) PYATTR_UNROLL
-      for (int q = 0; q < 2; ++q) PYATTR_UNROLL
-      for (int s = 0; s < kSlices; ++s) sums[thread].at[t][q][s] = MmaC{{0, 0, 0, 0}};
-      for (std::size_t s = 0; s + 1 < kStages; ++s)
-        load(block, shared, first_tile, target_tile, begin + s, end, s, thread);
-    });
+    Sums sums;
+    PYATTR_UNROLL
+    for (int t = 0; t < 4; ++t) PYATTR_UNROLL
+    for (int q = 0; q < 2; ++q) PYATTR_UNROLL
+    for (int s = 0; s < kSlices; ++s) sums.at[t][q][s] = MmaC{{0, 0, 0, 0}};
+    for (std::size_t s = 0; s + 1 < kStages; ++s)
+      load(block, shared, first_tile, target_tile, begin + s, end, s);
     for (std::size_t s = begin; s < end; ++s) {
-      block.each([&](int) { block.template wait<kStages - 2>(); });
+      block.template wait<kStages - 2>();
       block.sync();
-      block.each([&](int thread) {
-        load(block, shared, first_tile, target_tile, s + kStages - 1, end,
-             (s - begin + kStages - 1) % kStages, thread);
-      });
-      multiply(block, shared, (s - begin) % kStages, operands, sums);
+      load(block, shared, first_tile, target_tile, s + kStages - 1, end,
+           (s - begin + kStages - 1) % kStages);
+      multiply(block, shared, (s - begin) % kStages, sums);
     }
-    block.each([&](int thread) { store(block, first_tile, target_tile, sums[thread], thread); });
+    store(block, first_tile, target_tile, sums);
   }
 
  private:
   PYATTR_DEVICE void load(const ThreadBlock<kThreads>& block, Shared& shared,
                           std::size_t first_tile, std::size_t target_tile, std::size_t s,
-                          std::size_t end, std::size_t slot, int thread) const {
+                          std::size_t end, std::size_t slot) const {
     constexpr std::size_t kPieces = kSliceTargets * kSliceWords / 4;  // of 16 bytes, a block
     if (s < end) {
-      for (std::size_t piece = static_cast<std::size_t>(thread); piece < 2 * kStageBlocks * 16;
-           piece += kThreads) {
+      for (std::size_t piece = static_cast<std::size_t>(block.thread);
+           piece < 2 * kStageBlocks * 16; piece += kThreads) {
         const std::size_t half = piece / (kStageBlocks * 16), at = piece % (kStageBlocks * 16) * 4;
         std::uint32_t* const to = shared.tile[slot][half][0] + at;
         if (first_tile + half < gram_tiles(n_features))
@@ -281,8 +254,8 @@ struct ExactProductBlock {
         else
           *reinterpret_cast<Words4*>(to) = Words4{{0, 0, 0, 0}};
       }
-      for (std::size_t piece = static_cast<std::size_t>(thread); piece < kStageBlocks * kPieces;
-           piece += kThreads) {
+      for (std::size_t piece = static_cast<std::size_t>(block.thread);
+           piece < kStageBlocks * kPieces; piece += kThreads) {
         const std::size_t k = piece / kPieces, at = piece % kPieces * 4;
         const std::size_t tile = (s * kStageBlocks + k) * slice_tiles(n_cols) + target_tile;
         block.copy4(shared.sliced[slot][k] + at, sliced + tile * kSliceTargets * kSliceWords + at);
@@ -292,38 +265,32 @@ struct ExactProductBlock {
   }
 
   PYATTR_DEVICE void multiply(const ThreadBlock<kThreads>& block, const Shared& shared,
-                              std::size_t slot, PerThread<Operands>& operands,
-                              PerThread<Sums>& sums) const {
+                              std::size_t slot, Sums& sums) const {
+    const int lane = block.thread % kWarp, warp = block.thread / kWarp;
     for (std::size_t k = 0; k < kStageBlocks; ++k) {
-      block.each([&](int thread) {
-        const int lane = thread % kWarp;
-        RowWords words;
-        words.load(shared.tile[slot][thread / kWarp / 2][k], lane);
-        PYATTR_UNROLL
-        for (int t = 0; t < 4; ++t)
-          operands[thread].a[t] = operand_a(words[2 * t], words[2 * t + 1], lane);
-      });
+      RowWords words;
+      words.load(shared.tile[slot][warp / 2][k], lane);
+      MmaA a[4];
       PYATTR_UNROLL
-      for (int q = 0; q < 2; ++q) PYATTR_UNROLL
-      for (int s = 0; s < kSlices; ++s) {
-        block.each([&](int thread) {
-          const int lane = thread % kWarp, target = thread / kWarp % 2 * 16 + 8 * q + lane / 4;
+      for (int t = 0; t < 4; ++t) a[t] = operand_a(words[2 * t], words[2 * t + 1], lane);
+      PYATTR_UNROLL
+      for (int q = 0; q < 2; ++q) {
+        const int target = warp % 2 * 16 + 8 * q + lane / 4;
+        PYATTR_UNROLL
+        for (int s = 0; s < kSlices; ++s) {
           const Words2 both = *reinterpret_cast<const Words2*>(
               shared.sliced[slot][k] + target * kSliceWords + s * 8 + lane % 4 * 2);
-          operands[thread].b = MmaB{{both.word[0], both.word[1]}};
-        });
-        PYATTR_UNROLL
-        for (int t = 0; t < 4; ++t)
-          block.multiply([&](int thread) {
-            return Mma{sums[thread].at[t][q][s], operands[thread].a[t], operands[thread].b};
-          });
+          const MmaB b{{both.word[0], both.word[1]}};
+          PYATTR_UNROLL
+          for (int t = 0; t < 4; ++t) block.multiply(sums.at[t][q][s], a[t], b);
+        }
       }
     }
   }
 
   PYATTR_DEVICE void store(const ThreadBlock<kThreads>& block, std::size_t first_tile,
-                           std::size_t target_tile, const Sums& sums, int thread) const {
-    const int lane = thread % kWarp, warp = thread / kWarp;
+                           std::size_t target_tile, const Sums& sums) const {
+    const int lane = block.thread % kWarp, warp = block.thread / kWarp;
     PYATTR_UNROLL
     for (int t = 0; t < 4; ++t) PYATTR_UNROLL
     for (int q = 0; q < 2; ++q) PYATTR_UNROLL

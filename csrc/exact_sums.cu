@@ -29,24 +29,22 @@ struct StepSumsBlock {
   PYATTR_DEVICE void operator()(const ThreadBlock<kThreads>& block, Shared&,
                                 std::size_t index) const {
     const std::size_t n_tiles = (n_targets + kTargets - 1) / kTargets;
-    block.each([&](int thread) {
-      const std::size_t target = index % n_tiles * kTargets + thread % kTargets;
-      if (target >= n_targets) return;
-      const std::size_t first = index / n_tiles * kRows;
-      std::int64_t total = 0, square = 0;
-      std::int32_t n_bad = 0;
-      for (std::size_t row = first + thread / kTargets; row < least(first + kRows, n_rows);
-           row += kThreads / kTargets) {
-        const std::int32_t q = steps[row * n_targets + target];
-        n_bad += q == kNotFixedPoint;
-        const std::int64_t value = q == kNotFixedPoint ? 0 : q;
-        total += value;
-        square += value * value;
-      }
-      block.add(totals + target, total);
-      block.add(squares + target, square);
-      if (n_bad) block.add(bad + target, n_bad);
-    });
+    const std::size_t target = index % n_tiles * kTargets + block.thread % kTargets;
+    if (target >= n_targets) return;
+    const std::size_t first = index / n_tiles * kRows;
+    std::int64_t total = 0, square = 0;
+    std::int32_t n_bad = 0;
+    for (std::size_t row = first + block.thread / kTargets; row < least(first + kRows, n_rows);
+         row += kThreads / kTargets) {
+      const std::int32_t q = steps[row * n_targets + target];
+      n_bad += q == kNotFixedPoint;
+      const std::int64_t value = q == kNotFixedPoint ? 0 : q;
+      total += value;
+      square += value * value;
+    }
+    block.add(totals + target, total);
+    block.add(squares + target, square);
+    if (n_bad) block.add(bad + target, n_bad);
   }
 };
 

@@ -3,7 +3,7 @@
 // mma.m16n8k32 (s8, s8 -> s32): C (16, 8) += A (16, 32) @ B (32, 8), by 32 lanes. Lane l is in
 // group l / 4 with place l % 4. Byte i % 4 of its register i / 4 holds the entries below (PTX ISA,
 // "Matrix fragments for mma.m16n8k32"). The device's instruction has these maps in hardware; on the
-// host they are what a product is emulated from (thread_block.cuh), so that a wrong use of them
+// host they are what a product is emulated from (emulated_block.hpp), so that a wrong use of them
 // shows.
 //
 // A sum over k does not depend on the order of k. The 32 values of k are the 32 bits of one word of
@@ -32,6 +32,13 @@ struct MmaB {
 };
 struct MmaC {
   std::int32_t sum[4];
+};
+
+// One product of a lane, with the other lanes of its warp: sums += a @ b.
+struct Mma {
+  MmaC* sums;
+  const MmaA* a;
+  const MmaB* b;
 };
 
 struct Entry {

@@ -57,48 +57,35 @@ struct PanelBlock {
   PYATTR_DEVICE void operator()(const ThreadBlock<kThreads>& block, Shared& shared,
                                 std::size_t index) const {
     const std::size_t column = index * kPanelTargets, n_rows = least(kPanelRows, n - first);
-    PerThread<typename Rule::Lane> lanes(kThreads);
-    block.each([&](int thread) {
-      if (thread == 0) shared.moving = 0;
-    });
+    const std::size_t lane = block.thread % kPanelTargets, row = block.thread / kPanelTargets;
+    const bool solves = row == 0;
+    typename Rule::Lane own;
+    if (block.thread == 0) shared.moving = 0;
     block.sync();
-    block.each([&](int thread) {
-      if (thread >= static_cast<int>(kPanelTargets)) return;
-      lanes[thread] = rule.load(shared.rule, column, static_cast<std::size_t>(thread));
-      if (rule.moves(lanes[thread])) shared.moving = 1;
-    });
+    if (solves) {
+      own = rule.load(shared.rule, column, lane);
+      if (rule.moves(own)) shared.moving = 1;
+    }
     block.sync();
     if (!shared.moving) {
-      block.each([&](int thread) {
-        for (std::size_t b = thread / kPanelTargets; b < n_rows; b += kRowsAtOnce)
-          steps[b * width + column + thread % kPanelTargets] = 0.0f;
-      });
+      for (std::size_t b = row; b < n_rows; b += kRowsAtOnce)
+        steps[b * width + column + lane] = 0.0f;
       return;
     }
-    block.each([&](int thread) {
-      const std::size_t lane = thread % kPanelTargets;
-      for (std::size_t i = thread / kPanelTargets; i < n_rows; i += kRowsAtOnce)
-        shared.gradient[i][lane] = gradient[(first + i) * width + column + lane];
-    });
+    for (std::size_t i = row; i < n_rows; i += kRowsAtOnce)
+      shared.gradient[i][lane] = gradient[(first + i) * width + column + lane];
     for (std::size_t begin = 0; begin < n_rows; begin += kSolveRows) {
       const std::size_t n_block = least(kSolveRows, n_rows - begin);
-      block.each([&](int thread) { load(shared, column, begin, n_block, n_rows, thread); });
+      load(shared, column, begin, n_block, n_rows, block.thread);
       block.sync();
-      block.each([&](int thread) {
-        if (thread < static_cast<int>(kPanelTargets))
-          solve(shared, lanes[thread], column, begin, n_block, thread);
-      });
+      if (solves) solve(shared, own, column, begin, n_block, block.thread);
       block.sync();
-      block.each([&](int thread) { follow(shared, column, begin, n_block, n_rows, thread); });
+      follow(shared, column, begin, n_block, n_rows, block.thread);
       block.sync();
     }
-    block.each([&](int thread) {
-      const std::size_t lane = thread % kPanelTargets;
-      for (std::size_t i = thread / kPanelTargets; i < n_rows; i += kRowsAtOnce)
-        gradient[(first + i) * width + column + lane] = shared.gradient[i][lane];
-      if (thread < static_cast<int>(kPanelTargets))
-        rule.store(shared.rule, lanes[thread], column, lane);
-    });
+    for (std::size_t i = row; i < n_rows; i += kRowsAtOnce)
+      gradient[(first + i) * width + column + lane] = shared.gradient[i][lane];
+    if (solves) rule.store(shared.rule, own, column, lane);
   }
 
  private:
@@ -265,59 +252,48 @@ struct TrailingBlock {
     const std::size_t n_used = static_cast<std::size_t>(shared.n_used);
     if (n_used == 0) return;
     const std::size_t n_stages = (n_used + kDepth - 1) / kDepth;
-    PerThread<Sums> sums(kThreads);
-    block.each([&](int thread) {
-      for (std::size_t s = 0; s + 1 < kSlots; ++s)
-        load(block, shared, row, column, s, n_used, s, thread);
-      each_entry(row, column, thread,
-                 [&](int r, int c, float& entry) { sums[thread].at[r][c] = entry; });
-    });
+    Sums sums;
+    for (std::size_t s = 0; s + 1 < kSlots; ++s) load(block, shared, row, column, s, n_used, s);
+    each_entry(row, column, block.thread,
+               [&](int r, int c, float& entry) { sums.at[r][c] = entry; });
     for (std::size_t s = 0; s < n_stages; ++s) {
-      block.each([&](int) { block.template wait<kSlots - 2>(); });
+      block.template wait<kSlots - 2>();
       block.sync();
-      block.each([&](int thread) {
-        load(block, shared, row, column, s + kSlots - 1, n_used, (s + kSlots - 1) % kSlots, thread);
-        subtract(shared.gram[s % kSlots], shared.steps[s % kSlots], sums[thread], thread);
-      });
+      load(block, shared, row, column, s + kSlots - 1, n_used, (s + kSlots - 1) % kSlots);
+      subtract(shared.gram[s % kSlots], shared.steps[s % kSlots], sums, block.thread);
     }
-    block.each([&](int thread) {
-      each_entry(row, column, thread,
-                 [&](int r, int c, float& entry) { entry = sums[thread].at[r][c]; });
-    });
+    each_entry(row, column, block.thread,
+               [&](int r, int c, float& entry) { entry = sums.at[r][c]; });
   }
 
  private:
   // Which steps are not 0 for all targets, by rising index.
   PYATTR_DEVICE void list_used(const ThreadBlock<kThreads>& block, Shared& shared,
                                std::size_t column) const {
-    block.each([&](int thread) {
-      if (thread < static_cast<int>(kPanelRows)) shared.used[thread] = 0;
-    });
+    const int thread = block.thread;
+    if (thread < static_cast<int>(kPanelRows)) shared.used[thread] = 0;
     block.sync();
-    block.each([&](int thread) {
-      const std::size_t b = thread / 2, half = thread % 2 * (kTrailingTargets / 2);
-      bool any = false;
-      if (b < n_steps)
-        for (std::size_t t = 0; t < kTrailingTargets / 2; ++t)
-          any |= steps[b * width + column + half + t] != 0.0f;
-      if (any) shared.used[b] = 1;
-    });
+    const std::size_t b = thread / 2, half = thread % 2 * (kTrailingTargets / 2);
+    bool any = false;
+    if (b < n_steps)
+      for (std::size_t t = 0; t < kTrailingTargets / 2; ++t)
+        any |= steps[b * width + column + half + t] != 0.0f;
+    if (any) shared.used[b] = 1;
     block.sync();
-    block.each([&](int thread) {
-      if (thread >= static_cast<int>(kPanelRows)) return;
+    if (thread < static_cast<int>(kPanelRows)) {
       std::int32_t before = 0;
       for (int c = 0; c < thread; ++c) before += shared.used[c];
       if (shared.used[thread]) shared.list[before] = thread;
       if (thread == static_cast<int>(kPanelRows) - 1) shared.n_used = before + shared.used[thread];
-    });
+    }
     block.sync();
   }
 
   PYATTR_DEVICE void load(const ThreadBlock<kThreads>& block, Shared& shared, std::size_t row,
                           std::size_t column, std::size_t stage, std::size_t n_used,
-                          std::size_t slot, int thread) const {
+                          std::size_t slot) const {
     if (stage * kDepth < n_used) {
-      for (std::size_t e = thread; e < kDepth * kPanelRows; e += kThreads) {
+      for (std::size_t e = block.thread; e < kDepth * kPanelRows; e += kThreads) {
         const std::size_t b = e / kPanelRows, i = e % kPanelRows, at = stage * kDepth + b;
         float* const to = &shared.gram[slot][b][i];
         if (at < n_used && row + i < n)
@@ -325,7 +301,7 @@ struct TrailingBlock {
         else
           *to = 0.0f;
       }
-      for (std::size_t e = thread; e < kDepth * kTrailingTargets; e += kThreads) {
+      for (std::size_t e = block.thread; e < kDepth * kTrailingTargets; e += kThreads) {
         const std::size_t b = e / kTrailingTargets, t = e % kTrailingTargets;
         const std::size_t at = stage * kDepth + b;
         float* const to = &shared.steps[slot][b][t];
@@ -385,33 +361,23 @@ struct SumsBlock {
   PYATTR_DEVICE void operator()(const ThreadBlock<kThreads>& block, Shared& shared,
                                 std::size_t index) const {
     const std::size_t column = index * kPanelTargets;
-    PerThread<Sums> sums(kThreads);
-    block.each([&](int thread) {
-      PYATTR_UNROLL
-      for (int q = 0; q < Terms::kSums; ++q) sums[thread].at[q] = 0.0;
-    });
+    const std::size_t lane = block.thread % kPanelTargets, row = block.thread / kPanelTargets;
+    Sums sums;
+    PYATTR_UNROLL
+    for (int q = 0; q < Terms::kSums; ++q) sums.at[q] = 0.0;
     for (std::size_t j = 0; j < n; j += kRows) {
       const std::size_t n_rows = least(kRows, n - j);
-      block.each([&](int thread) {
-        const std::size_t lane = thread % kPanelTargets;
-        for (std::size_t i = thread / kPanelTargets; i < n_rows; i += kThreads / kPanelTargets)
-          PYATTR_UNROLL
-        for (int q = 0; q < Terms::kSums; ++q)
-          shared.term[q][i][lane] = terms.term(q, (j + i) * width + column + lane);
-      });
+      for (std::size_t i = row; i < n_rows; i += kThreads / kPanelTargets) PYATTR_UNROLL
+      for (int q = 0; q < Terms::kSums; ++q)
+        shared.term[q][i][lane] = terms.term(q, (j + i) * width + column + lane);
       block.sync();
-      block.each([&](int thread) {
-        if (thread >= static_cast<int>(kPanelTargets)) return;
+      if (row == 0)
         for (std::size_t i = 0; i < n_rows; ++i) PYATTR_UNROLL
-        for (int q = 0; q < Terms::kSums; ++q)
-          sums[thread].at[q] = terms.join(q, sums[thread].at[q], shared.term[q][i][thread]);
-      });
+      for (int q = 0; q < Terms::kSums; ++q)
+        sums.at[q] = terms.join(q, sums.at[q], shared.term[q][i][lane]);
       block.sync();
     }
-    block.each([&](int thread) {
-      if (thread < static_cast<int>(kPanelTargets))
-        terms.finish(column + static_cast<std::size_t>(thread), sums[thread].at);
-    });
+    if (row == 0) terms.finish(column + lane, sums.at);
   }
 };
 

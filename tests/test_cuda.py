@@ -18,10 +18,11 @@ from pyattr.masks import sample_masks
 from pyattr.reference import FIXED_POINT_LIMIT
 
 
-def test_the_maps_of_tensor_core_fragments(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["mma_maps", "emulated_block"])
+def test_the_maps_of_tensor_core_fragments_and_the_emulation(tmp_path: Path, name: str) -> None:
     if shutil.which("g++") is None:
         pytest.skip("needs a compiler")
-    source, program = CSRC.parent / "tests" / "cpp" / "mma_maps.cpp", tmp_path / "mma_maps"
+    source, program = CSRC.parent / "tests" / "cpp" / f"{name}.cpp", tmp_path / name
     command = ["g++", "-std=c++17", "-O1", f"-I{CSRC}", str(source), "-o", str(program)]
     subprocess.run(command, check=True)
     assert subprocess.run([str(program)], check=False).returncode == 0

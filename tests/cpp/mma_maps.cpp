@@ -65,7 +65,7 @@ bool products_count_bits() {
     a[lane] = operand_a(x[lane / 4], x[8 + lane / 4], lane);
     b[lane] = operand_b(y[lane / 4], lane);
     c[lane] = MmaC{{5, 5, 5, 5}};
-    lanes.push_back(Mma{c[lane], a[lane], b[lane]});
+    lanes.push_back(Mma{&c[lane], &a[lane], &b[lane]});
   }
   emulate_mma(lanes);
   for (int lane = 0; lane < kWarp; ++lane)
