@@ -13,6 +13,7 @@
 #include <tuple>
 #include <vector>
 
+#include "device_kernels.hpp"
 #include "device_memory.hpp"
 #include "device_solvers.hpp"
 #include "exact_sums.hpp"
@@ -158,7 +159,6 @@ void require_shape(const Array<T>& array, const char* name, const Shape& shape) 
 }
 
 // -- sums
-// ------------------------------------------------------------------------------------------
 
 class Sums {
  public:
@@ -209,7 +209,6 @@ class Sums {
 };
 
 // -- matrices
-// --------------------------------------------------------------------------------------
 
 void bind_add_counts(const DeviceArray& counts, const py::object& other, int sign) {
   if (sign != 1 && sign != -1) refuse("sign", "1 or -1", std::to_string(sign));
@@ -262,8 +261,54 @@ void bind_add_outer(const py::object& gram, const Array<float>& row) {
   pyattr::cuda::add_outer(values, n, to);
 }
 
+// -- kernels between device arrays
+
+std::size_t words_of(std::size_t n_train) { return (n_train + 63) / 64 * 8; }
+
+void bind_add_gram(const py::object& packed, std::size_t n_masks, std::size_t n_train,
+                   const py::object& counts) {
+  const auto* bits = device_data<std::uint8_t>(packed, "packed", {n_masks, words_of(n_train)});
+  auto* out = device_data<std::int32_t>(counts, "counts", {n_train, n_train});
+  py::gil_scoped_release release;
+  pyattr::cuda::add_gram(bits, n_masks, n_train, out);
+}
+
+void bind_add_exact_product(const py::object& packed, const py::object& values, std::size_t n_masks,
+                            std::size_t n_train, std::size_t n_targets, const py::object& sums) {
+  const auto* bits = device_data<std::uint8_t>(packed, "packed", {n_masks, words_of(n_train)});
+  const auto* steps = device_data<std::int32_t>(values, "values", {n_masks, n_targets});
+  auto* out = device_data<std::int64_t>(sums, "out", {n_train, n_targets});
+  py::gil_scoped_release release;
+  pyattr::cuda::add_exact_product(bits, steps, n_masks, n_train, n_targets, out);
+}
+
+void bind_multiply(const py::object& packed, const py::object& weights, std::size_t n_masks,
+                   std::size_t n_train, std::size_t n_targets, const py::object& out) {
+  const auto* bits = device_data<std::uint8_t>(packed, "packed", {n_masks, words_of(n_train)});
+  const auto* w = device_data<float>(weights, "weights", {n_train, n_targets});
+  auto* o = device_data<float>(out, "out", {n_masks, n_targets});
+  py::gil_scoped_release release;
+  pyattr::cuda::multiply(bits, w, n_masks, n_train, n_targets, o);
+}
+
+// Labels come from the host, where they are checked.
+void bind_margins(const py::object& logits, const Array<std::int64_t>& labels, std::size_t n_rows,
+                  std::size_t n_classes, int kind, const py::object& out) {
+  const auto* z = device_data<float>(logits, "logits", {n_rows, n_classes});
+  auto* o = device_data<float>(out, "out", {n_rows});
+  const auto n_targets = static_cast<std::size_t>(labels.size());
+  if (n_targets == 0 || n_classes < 2 || kind < 0 || kind > 4)
+    refuse("labels, logits, kind", "a label, 2 classes and a kind of 0 to 4", "others");
+  for (std::size_t t = 0; t < n_targets; ++t)
+    if (labels.data()[t] < 0 || labels.data()[t] >= static_cast<std::int64_t>(n_classes))
+      refuse("labels", "values in [0, n_classes)", std::to_string(labels.data()[t]));
+  const DeviceArray y = from_host(labels);
+  py::gil_scoped_release release;
+  pyattr::cuda::margins(z, y.data<std::int64_t>(), n_rows, n_classes, n_targets, kind, o);
+  pyattr::cuda::synchronize();  // the labels' copy goes
+}
+
 // -- solvers
-// ---------------------------------------------------------------------------------------
 
 using HeldOut = std::tuple<py::object, py::object, Array<double>, int, double>;
 
@@ -366,6 +411,15 @@ void bind_device(py::module_& m) {
       .def("finish", &Sums::finish)
       .def("counts", &Sums::counts)
       .def("cross", &Sums::cross);
+  m.def("add_gram", &bind_add_gram, py::arg("packed"), py::arg("n_masks"), py::arg("n_train"),
+        py::arg("counts"));
+  m.def("add_exact_product", &bind_add_exact_product, py::arg("packed"), py::arg("values"),
+        py::arg("n_masks"), py::arg("n_train"), py::arg("n_targets"), py::arg("sums"));
+  m.def("multiply", &bind_multiply, py::arg("packed"), py::arg("weights"), py::arg("n_masks"),
+        py::arg("n_train"), py::arg("n_targets"), py::arg("out"));
+  m.def("margins_on_device", &bind_margins, py::arg("logits"), py::arg("labels").noconvert(),
+        py::arg("n_rows"), py::arg("n_classes"), py::arg("kind"), py::arg("out"));
+  m.def("synchronize", &pyattr::cuda::synchronize, py::call_guard<py::gil_scoped_release>());
   m.def("add_counts", &bind_add_counts, py::arg("counts"), py::arg("other"), py::arg("sign"));
   m.def("centred_gram", &bind_centred_gram, py::arg("counts"), py::arg("single").noconvert(),
         py::arg("n_masks"), py::arg("middle"));

@@ -59,7 +59,12 @@ inline void* allocate_on_device(std::size_t n_bytes) {
   check(cudaMalloc(&data, n_bytes), "cudaMalloc");
   return data;
 }
-inline void free_on_device(void* data) noexcept { cudaFree(data); }
+// Launches that use the memory may still run.
+inline void free_on_device(void* data) noexcept {
+  if (!data) return;
+  cudaDeviceSynchronize();
+  cudaFree(data);
+}
 
 // Host memory that the device reads by itself.
 inline void* allocate_pinned(std::size_t n_bytes) {

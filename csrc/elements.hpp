@@ -156,7 +156,11 @@ struct MarginElement {
   }
 
   PYATTR_HD void operator()(std::size_t index) const {
-    const Logit* const z = logits + index * n_classes;
+    margin_of(logits + index * n_classes, index);
+  }
+
+  // From the logits z of row `index`, wherever they lie.
+  PYATTR_HD void margin_of(const Logit* z, std::size_t index) const {
     const std::size_t label = static_cast<std::size_t>(labels[(first_row + index) % n_targets]);
     float largest = other(z, label, 0);
     for (std::size_t c = 1; c < n_classes; ++c) {

@@ -157,7 +157,6 @@ struct GramBlock {
 };
 
 // -- masks transposed @ values
-// ---------------------------------------------------------------------
 
 constexpr std::size_t kSliceTargets = 32;  // a tile of targets
 constexpr std::size_t kSliceWords = kSlices * 8;
@@ -317,6 +316,10 @@ inline std::size_t n_parts_of(std::size_t n_blocks, std::size_t stage_blocks,
   const std::size_t parts = wanted < most ? wanted : most;
   return parts > needed ? parts : needed;
 }
+
+// Tiles of packed masks, turned: (n_tiles, n_blocks, 64).  gram.cu
+DeviceBuffer<std::uint32_t> turned_masks(const std::uint8_t* packed, std::size_t n_masks,
+                                         std::size_t n_train, Range tiles);
 
 // out += the counts of tiles I <= J with I in `tiles`, and their mirror images.  gram.cu
 void launch_gram(const std::uint32_t* turned, std::size_t n_blocks, std::size_t n_train,

@@ -26,7 +26,6 @@ inline double at_least(double value, double bound) { return value < bound ? boun
 inline double at_most(double value, double bound) { return bound < value ? bound : value; }
 
 // -- LASSO
-// -----------------------------------------------------------------------------------------
 
 struct LassoLane {
   float lambda, moving;        // moving: 1, or 0 for a target at rest
@@ -52,7 +51,6 @@ inline double lasso_gap(const LassoLane& lane, double lambda) {
 }
 
 // -- scale mixtures of normals
-// ---------------------------------------------------------------------
 
 constexpr int kMostComponents = 16;
 constexpr int kSweepsToRefresh = 25;

@@ -86,7 +86,6 @@ PYATTR_HD MmaB operand_b(std::uint32_t word, int lane) {
 }
 
 // -- whole numbers below 2^23 in magnitude as three signed bytes: q = d0 + 256 d1 + 65536 d2
-// -------
 
 constexpr int kSlices = 3;
 

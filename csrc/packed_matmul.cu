@@ -3,6 +3,7 @@
 
 #include "cuda_check.cuh"
 #include "cuda_kernels.hpp"
+#include "device_kernels.hpp"
 #include "elements.hpp"
 #include "exact_blocks.cuh"
 
@@ -10,16 +11,23 @@ namespace pyattr {
 namespace cuda {
 namespace {
 
-// Masks of the features in the range, turned: (n_tiles, n_blocks, 64).
-DeviceBuffer<std::uint32_t> turned_masks(const std::uint8_t* packed, std::size_t n_masks,
-                                         std::size_t n_train, Range features) {
-  const std::size_t n_words = row_bytes_of(n_train) / 8, n_blocks = gram_blocks(n_masks);
-  const std::size_t n_tiles = gram_tiles(features.end - features.begin);
-  const DeviceBuffer<std::uint8_t> bits(n_masks * n_words * 8, packed);
-  DeviceBuffer<std::uint32_t> turned(n_tiles * n_blocks * kGramTile);
-  launch(turned.size(), TurnElement{reinterpret_cast<const std::uint64_t*>(bits.get()), n_masks,
-                                    n_words, n_blocks, features.begin / kGramTile, turned.get()});
-  return turned;
+// Host masks of the features in the range, turned: (n_tiles, n_blocks, 64).
+DeviceBuffer<std::uint32_t> turned_features(const std::uint8_t* packed, std::size_t n_masks,
+                                            std::size_t n_train, Range features) {
+  const DeviceBuffer<std::uint8_t> bits(n_masks * row_bytes_of(n_train), packed);
+  const std::size_t first = features.begin / kGramTile;
+  return turned_masks(bits.get(), n_masks, n_train,
+                      {first, first + gram_tiles(features.end - features.begin)});
+}
+
+DeviceBuffer<std::uint32_t> sliced_values(const std::int32_t* values, std::size_t n_masks,
+                                          std::size_t n_targets, Range targets) {
+  const std::size_t n_cols = targets.end - targets.begin;
+  DeviceBuffer<std::uint32_t> sliced(gram_blocks(n_masks) * slice_tiles(n_cols) * kSliceTargets *
+                                     kSliceWords);
+  launch(sliced.size() / kSlices,
+         SliceElement{values, n_masks, n_targets, targets.begin, n_cols, sliced.get()});
+  return sliced;
 }
 
 template <typename Out>
@@ -27,7 +35,7 @@ void transposed_floats(const std::uint8_t* packed, std::size_t n_masks, std::siz
                        const float* residuals, std::size_t n_targets, Range features, Range targets,
                        Out* out) {
   const std::size_t n_cols = targets.end - targets.begin;
-  const auto turned = turned_masks(packed, n_masks, n_train, features);
+  const auto turned = turned_features(packed, n_masks, n_train, features);
   const DeviceBuffer<float> values(n_masks * n_targets, residuals);
   const DeviceBuffer<Out> product((features.end - features.begin) * n_cols);
   launch(product.size(),
@@ -76,12 +84,9 @@ void packed_matmul_transposed(const std::uint8_t* packed, std::size_t n_masks, s
                               Range targets, std::int64_t* out) {
   const std::size_t n_cols = targets.end - targets.begin, n_blocks = gram_blocks(n_masks);
   const std::size_t n_features = features.end - features.begin;
-  const auto turned = turned_masks(packed, n_masks, n_train, features);
+  const auto turned = turned_features(packed, n_masks, n_train, features);
   const DeviceBuffer<std::int32_t> values(n_masks * n_targets, residuals);
-  const DeviceBuffer<std::uint32_t> sliced(n_blocks * slice_tiles(n_cols) * kSliceTargets *
-                                           kSliceWords);
-  launch(sliced.size() / kSlices,
-         SliceElement{values.get(), n_masks, n_targets, targets.begin, n_cols, sliced.get()});
+  const auto sliced = sliced_values(values.get(), n_masks, n_targets, targets);
   const DeviceBuffer<std::int64_t> product(n_features * n_cols);
   launch_exact_product(turned.get(), sliced.get(), n_blocks, n_features, n_cols, product.get(),
                        n_cols);
@@ -90,6 +95,21 @@ void packed_matmul_transposed(const std::uint8_t* packed, std::size_t n_masks, s
   for (std::size_t i = 0; i < n_features; ++i)
     for (std::size_t t = 0; t < n_cols; ++t)
       out[(features.begin + i) * n_targets + targets.begin + t] += sums[i * n_cols + t];
+}
+
+void add_exact_product(const std::uint8_t* packed, const std::int32_t* values, std::size_t n_masks,
+                       std::size_t n_train, std::size_t n_targets, std::int64_t* sums) {
+  const auto turned = turned_masks(packed, n_masks, n_train, {0, gram_tiles(n_train)});
+  const auto sliced = sliced_values(values, n_masks, n_targets, {0, n_targets});
+  launch_exact_product(turned.get(), sliced.get(), gram_blocks(n_masks), n_train, n_targets, sums,
+                       n_targets);
+}
+
+void multiply(const std::uint8_t* packed, const float* weights, std::size_t n_masks,
+              std::size_t n_train, std::size_t n_targets, float* out) {
+  launch(n_masks * n_targets,
+         ProductElement{reinterpret_cast<const std::uint32_t*>(packed), row_bytes_of(n_train) / 4,
+                        weights, n_train, n_targets, 0, 0, n_targets, out});
 }
 
 }  // namespace cuda

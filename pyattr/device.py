@@ -17,12 +17,23 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pyattr.array_checks import check_exact, check_packed
+from pyattr.array_checks import check_exact, check_labels, check_packed
 from pyattr.errors import bad_value, check_count
 from pyattr.kernels import backend, compiled
-from pyattr.reference import FIXED_POINT_LIMIT
+from pyattr.reference import FIXED_POINT_LIMIT, MARGIN_KINDS
 
-__all__ = ["DeviceArray", "DeviceStatistics", "DeviceSums", "is_on_device", "to_device"]
+__all__ = [
+    "DeviceArray",
+    "DeviceStatistics",
+    "DeviceSums",
+    "exact_matmul_transposed",
+    "gram",
+    "is_on_device",
+    "margins",
+    "packed_matmul",
+    "synchronize",
+    "to_device",
+]
 
 _MAX_MASKS = (1 << 31) - 1
 _MAX_SQUARE = 1 << 62
@@ -66,6 +77,80 @@ def to_device(values: NDArray[Any]) -> Any:
         If the backend is not "cuda", or CUDA fails (with its message).
     """
     return _module().DeviceArray(values)
+
+
+def synchronize() -> None:
+    """Wait until the device has done all that it was asked to; CUDA's errors are raised here."""
+    _module().synchronize()
+
+
+# -- kernels between arrays on the device ----------------------------------------------------------
+# Arguments and results are those of the functions of the same names in `pyattr.exact_sums` and
+# `pyattr.kernels`, on the device; calls may return before the work is done. Values are not checked.
+
+
+def gram(packed: DeviceArray, n_train: int, out: DeviceArray) -> None:
+    """Add ``masks.T @ masks`` to `out`.
+
+    Parameters
+    ----------
+    packed : (n_masks, row_bytes) uint8, on the device
+        Fewer than 2^31 masks in all that `out` sums over.
+    n_train : int
+    out : (n_train, n_train) int32, on the device
+    """
+    _module().add_gram(packed, packed.shape[0], n_train, out)
+
+
+def exact_matmul_transposed(
+    packed: DeviceArray, values: DeviceArray, n_train: int, out: DeviceArray
+) -> None:
+    """Add ``masks.T @ values`` to `out`.
+
+    Parameters
+    ----------
+    packed : (n_masks, row_bytes) uint8, on the device
+    values : (n_masks, n_targets) int32, on the device
+        Below 2^21 in magnitude.
+    n_train : int
+    out : (n_train, n_targets) int64, on the device
+    """
+    n_masks, n_targets = values.shape
+    _module().add_exact_product(packed, values, n_masks, n_train, n_targets, out)
+
+
+def packed_matmul(packed: DeviceArray, weights: DeviceArray, out: DeviceArray) -> None:
+    """Write ``masks @ weights`` to `out`.
+
+    Parameters
+    ----------
+    packed : (n_masks, row_bytes) uint8, on the device
+    weights : (n_train, n_targets) float32, on the device
+    out : (n_masks, n_targets) float32, on the device
+    """
+    n_train, n_targets = weights.shape
+    _module().multiply(packed, weights, packed.shape[0], n_train, n_targets, out)
+
+
+def margins(
+    logits: DeviceArray, labels: NDArray[np.int64], out: DeviceArray, kind: str = "logsumexp"
+) -> None:
+    """Write the margins of rows of logits to `out`.
+
+    Parameters
+    ----------
+    logits : (n_rows, n_classes) float32, on the device
+    labels : (n_targets,) int
+        Of rows 0, 1, …, over and over; on the host.
+    out : (n_rows,) float32, on the device
+    kind : str
+        As for `pyattr.kernels.margins`.
+    """
+    if kind not in MARGIN_KINDS:
+        raise bad_value("kind", " or ".join(MARGIN_KINDS), repr(kind))
+    n_rows, n_classes = logits.shape
+    y = check_labels(labels, n_classes)
+    _module().margins_on_device(logits, y, n_rows, n_classes, MARGIN_KINDS.index(kind), out)
 
 
 def _module() -> Any:

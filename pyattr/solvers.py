@@ -8,7 +8,7 @@ Definitions, methods and accumulators are in ``csrc/coordinate_descent.hpp`` and
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,12 +114,11 @@ def lasso_paths(
     n_done = np.zeros(n_targets, np.int32)
     given = (gram, cross, square, np.ascontiguousarray(lambdas), steps, tolerance)
     out = (weights, gaps, errors, n_done)
-    if _on_cuda(gram, cross):
-        compiled().lasso_paths(*given, held_out, *out, n_train)
+    solve = _solver("lasso_paths", gram, cross)
+    if backend() == "cuda":
+        solve(*given, held_out, *out, n_train)
     else:
-        over_outputs(
-            1, n_targets, 1, lambda _b, _e, *part: _cpu.lasso_paths(*given, held_out, *out, *part)
-        )
+        over_outputs(1, n_targets, 1, lambda _b, _e, *part: solve(*given, held_out, *out, *part))
     return LassoPaths(weights, gaps, errors, n_done)
 
 
@@ -201,22 +200,23 @@ def fit_mixtures(
         np.zeros(n_targets, np.int32),
     )
     given = (gram, cross, square, variances, float(n_rows), corrected, normal)
-    if _on_cuda(gram, cross):
-        compiled().fit_mixtures(*given, max_sweeps, tolerance, *fits, n_train)
+    solve = _solver("fit_mixtures", gram, cross)
+    if backend() == "cuda":
+        solve(*given, max_sweeps, tolerance, *fits, n_train)
         return fits
     over_outputs(
         1,
         n_targets,
         1,
-        lambda _b, _e, *part: _cpu.fit_mixtures(*given, max_sweeps, tolerance, *fits, *part),
+        lambda _b, _e, *part: solve(*given, max_sweeps, tolerance, *fits, *part),
     )
     return fits
 
 
-def _on_cuda(*matrices: object) -> bool:
-    """Whether the device solves; matrices that lie there ask for it."""
+def _solver(name: str, *matrices: object) -> Any:
+    """Return the backend's solver; only the device's takes matrices that lie on it."""
     if backend() == "cuda":
-        return True
+        return getattr(compiled(), name)
     if any(is_on_device(matrix) for matrix in matrices):
         raise bad_value("gram, cross", 'use_backend("cuda") for arrays on a device', backend())
-    return False
+    return getattr(_cpu, name)

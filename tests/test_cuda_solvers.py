@@ -230,6 +230,50 @@ def test_device_memory_is_given_back(cuda):
             device.to_device(np.broadcast_to(np.float32(0), (1 << 38,)))
 
 
+def test_kernels_between_device_arrays_have_the_bits_of_the_cpu(cuda):
+    rng = np.random.default_rng(0)
+    packed = sample_masks(300, 200, seed=3).packed
+    values = rng.integers(1 - (1 << 21), 1 << 21, (300, 5)).astype(np.int32)
+    weights = rng.standard_normal((200, 5)).astype(np.float32)
+    counts = exact_sums.gram(packed, 200)
+    sums = exact_sums.exact_matmul_transposed(packed, values, 200)
+    product = kernels.packed_matmul(packed, weights)
+    with kernels.use_backend("cuda"):
+        bits, out = device.to_device(packed), device.to_device(np.ones((200, 200), np.int32))
+        device.gram(bits, 200, out)
+        np.testing.assert_array_equal(out.numpy(), counts + 1)
+        out = device.to_device(np.ones((200, 5), np.int64))
+        device.exact_matmul_transposed(bits, device.to_device(values), 200, out)
+        np.testing.assert_array_equal(out.numpy(), sums + 1)
+        out = device.to_device(np.ones((300, 5), np.float32))
+        device.packed_matmul(bits, device.to_device(weights), out)
+        np.testing.assert_array_equal(out.numpy(), product)
+        with pytest.raises(ValueError, match=r"counts: expected <i4 \(200, 200\)"):
+            device.gram(bits, 200, out)
+        with pytest.raises(ValueError, match=r"packed: expected \|u1 \(300, 40\)"):
+            device.gram(bits, 300, out)
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 100])  # 100: too many for shared memory
+def test_margins_between_device_arrays_have_the_bits_of_the_cpu(cuda, n_classes):
+    logits = np.random.default_rng(0).standard_normal((70, 7, n_classes)).astype(np.float32)
+    labels = np.arange(7) % n_classes
+    for kind in ("logsumexp", "max", "correct"):
+        expected = kernels.margins(logits, labels, kind)
+        with kernels.use_backend("cuda"):
+            np.testing.assert_array_equal(kernels.margins(logits, labels, kind), expected)
+            out = device.to_device(np.zeros(490, np.float32))
+            device.margins(device.to_device(logits.reshape(490, -1)), labels, out, kind)
+            device.synchronize()
+            np.testing.assert_array_equal(out.numpy(), expected.reshape(-1))
+            for wrong in ({"kind": "none"}, {"labels": labels + n_classes}):
+                with pytest.raises(ValueError, match="expected"):
+                    device.margins(
+                        device.to_device(logits[0]), wrong.get("labels", labels), out,
+                        wrong.get("kind", kind),
+                    )  # fmt: skip
+
+
 # -- sums on the device ----------------------------------------------------------------------------
 
 
