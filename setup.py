@@ -25,6 +25,7 @@ CUDA_FLAGS = [
     "-std=c++17",
     "-fmad=false",
     "--expt-relaxed-constexpr",
+    "--threads=2",  # one for each architecture
     "-gencode=arch=compute_80,code=sm_80",
     "-gencode=arch=compute_90,code=[sm_90,compute_90]",
     "-Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off",

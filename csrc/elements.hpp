@@ -70,63 +70,6 @@ struct TurnElement {
   }
 };
 
-// Element (output, target): sum of the summands whose bits are set, in the order of add_panel. Bits
-// 32 w .. 32 w + 31 of an output are the word at words + w * stride.
-PYATTR_HD double product_element(const std::uint32_t* words, std::size_t stride,
-                                 const float* summands, std::size_t n_summands,
-                                 std::size_t n_targets, std::size_t target) {
-  double sum = 0.0;
-  for (std::size_t panel = 0; panel < n_summands; panel += kPanel) {
-    float partial = 0.0f;
-    for (std::size_t w = panel / 64; w < panel / 64 + kPanelWords && 64 * w < n_summands; ++w) {
-      const std::uint64_t bits =
-          words[2 * w * stride] | static_cast<std::uint64_t>(words[(2 * w + 1) * stride]) << 32;
-      for (int chunk = 0; chunk < kChunks; ++chunk) {
-        float entry = 0.0f;
-        for (int k = chunk * kChunkBits; k < (chunk + 1) * kChunkBits && k < 64; ++k)
-          if ((bits >> k & 1u) != 0 && 64 * w + k < n_summands)
-            entry += summands[(64 * w + k) * n_targets + target];
-        partial += entry;
-      }
-    }
-    sum += static_cast<double>(partial);
-  }
-  return sum;
-}
-
-// Element (row, target) of masks @ W.
-struct ProductElement {
-  const std::uint32_t* packed;  // (n_masks, row_words)
-  std::size_t row_words;
-  const float* weights;  // (n_train, n_targets)
-  std::size_t n_train, n_targets, first_row, first_target, n_cols;
-  float* out;  // (n_rows, n_cols)
-
-  PYATTR_HD void operator()(std::size_t index) const {
-    const std::size_t row = first_row + index / n_cols, target = first_target + index % n_cols;
-    out[index] = static_cast<float>(
-        product_element(packed + row * row_words, 1, weights, n_train, n_targets, target));
-  }
-};
-
-// Element (feature, target) of masks transposed @ R; first_feature a multiple of 64.
-template <typename Out>
-struct TransposedElement {
-  const std::uint32_t* turned;  // (n_tiles, n_blocks, 64), from first_feature on
-  std::size_t n_blocks;
-  const float* residuals;  // (n_masks, n_targets)
-  std::size_t n_masks, n_targets, first_target, n_cols;
-  Out* out;  // (n_features, n_cols)
-
-  PYATTR_HD void operator()(std::size_t index) const {
-    const std::size_t feature = index / n_cols, target = first_target + index % n_cols;
-    const std::uint32_t* const words =
-        turned + feature / kGramTile * n_blocks * kGramTile + feature % kGramTile;
-    out[index] =
-        static_cast<Out>(product_element(words, kGramTile, residuals, n_masks, n_targets, target));
-  }
-};
-
 // Element (row, target): an output in fixed point.
 template <typename Float>
 struct FixedPointElement {

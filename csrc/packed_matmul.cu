@@ -6,6 +6,7 @@
 #include "device_kernels.hpp"
 #include "elements.hpp"
 #include "exact_blocks.cuh"
+#include "product_blocks.cuh"
 
 namespace pyattr {
 namespace cuda {
@@ -30,6 +31,21 @@ DeviceBuffer<std::uint32_t> sliced_values(const std::int32_t* values, std::size_
   return sliced;
 }
 
+// out (n_rows, n_cols) = masks @ weights for the targets in the range; device memory.
+void launch_product(const std::uint8_t* packed, const float* weights, std::size_t n_rows,
+                    std::size_t n_train, std::size_t n_targets, Range targets, float* out) {
+  const ProductBlock<PackedWords, float> kernel{
+      {reinterpret_cast<const std::uint64_t*>(packed), row_bytes_of(n_train) / 8},
+      n_rows,
+      weights,
+      n_train,
+      n_targets,
+      targets.begin,
+      targets.end - targets.begin,
+      out};
+  launch_blocks(kernel.size(), kernel);
+}
+
 template <typename Out>
 void transposed_floats(const std::uint8_t* packed, std::size_t n_masks, std::size_t n_train,
                        const float* residuals, std::size_t n_targets, Range features, Range targets,
@@ -38,9 +54,15 @@ void transposed_floats(const std::uint8_t* packed, std::size_t n_masks, std::siz
   const auto turned = turned_features(packed, n_masks, n_train, features);
   const DeviceBuffer<float> values(n_masks * n_targets, residuals);
   const DeviceBuffer<Out> product((features.end - features.begin) * n_cols);
-  launch(product.size(),
-         TransposedElement<Out>{turned.get(), gram_blocks(n_masks), values.get(), n_masks,
-                                n_targets, targets.begin, n_cols, product.get()});
+  const ProductBlock<TurnedWords, Out> kernel{{turned.get(), gram_blocks(n_masks)},
+                                              features.end - features.begin,
+                                              values.get(),
+                                              n_masks,
+                                              n_targets,
+                                              targets.begin,
+                                              n_cols,
+                                              product.get()};
+  launch_blocks(kernel.size(), kernel);
   product.copy_rows(out + features.begin * n_targets + targets.begin, n_cols, n_targets);
 }
 
@@ -61,9 +83,7 @@ void packed_matmul(const std::uint8_t* packed, std::size_t n_train, const float*
   const std::size_t n_cols = targets.end - targets.begin;
   const DeviceBuffer<std::uint8_t> bits(n_rows * row_bytes, packed + rows.begin * row_bytes);
   const DeviceBuffer<float> values(n_train * n_targets, weights), product(n_rows * n_cols);
-  launch(n_rows * n_cols,
-         ProductElement{reinterpret_cast<const std::uint32_t*>(bits.get()), row_bytes / 4,
-                        values.get(), n_train, n_targets, 0, targets.begin, n_cols, product.get()});
+  launch_product(bits.get(), values.get(), n_rows, n_train, n_targets, targets, product.get());
   product.copy_rows(out + rows.begin * n_targets + targets.begin, n_cols, n_targets);
 }
 
@@ -107,9 +127,7 @@ void add_exact_product(const std::uint8_t* packed, const std::int32_t* values, s
 
 void multiply(const std::uint8_t* packed, const float* weights, std::size_t n_masks,
               std::size_t n_train, std::size_t n_targets, float* out) {
-  launch(n_masks * n_targets,
-         ProductElement{reinterpret_cast<const std::uint32_t*>(packed), row_bytes_of(n_train) / 4,
-                        weights, n_train, n_targets, 0, 0, n_targets, out});
+  launch_product(packed, weights, n_masks, n_train, n_targets, {0, n_targets}, out);
 }
 
 }  // namespace cuda

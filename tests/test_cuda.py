@@ -96,6 +96,19 @@ def test_full_panels_and_empty_inputs(cuda: ModuleType) -> None:
             exact_sums.to_fixed_point(np.array([[0, np.nan]]), np.zeros(2), np.ones(2))
 
 
+@pytest.mark.parametrize("n_targets", [1, 31, 33, 70])
+def test_products_of_several_panels_and_blocks(cuda: ModuleType, n_targets: int) -> None:
+    # Panels of 1,024 summands, blocks of 128 outputs, tiles of 32 targets: more than one of each.
+    for packed, n_train in ((masks_of(270, 2100), 2100), (masks_of(2100, 270), 270)):
+        weights, residuals = normal(n_train, n_targets), normal(len(packed), n_targets)
+        product = kernels.packed_matmul(packed, weights)
+        turned = kernels.packed_matmul_transposed(packed, residuals, n_train, np.float64)
+        with kernels.use_backend("cuda"):
+            got = kernels.packed_matmul_transposed(packed, residuals, n_train, np.float64)
+            assert got.tobytes() == turned.tobytes()
+            assert kernels.packed_matmul(packed, weights).tobytes() == product.tobytes()
+
+
 def test_exact_sums_of_many_masks_in_parts(cuda: ModuleType) -> None:
     # 9,000 masks: several stages of copies, and more than one part of the masks for a block.
     packed = masks_of(9000, 200)
