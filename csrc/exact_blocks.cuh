@@ -84,9 +84,10 @@ struct GramBlock {
     const std::size_t begin = n_stages * place.part / n_parts;
     const std::size_t end = n_stages * (place.part + 1) / n_parts;
     Sums sums;
-    PYATTR_UNROLL
-    for (int t = 0; t < 4; ++t) PYATTR_UNROLL
-    for (int u = 0; u < 8; ++u) sums.at[t][u] = MmaC{{0, 0, 0, 0}};
+#pragma unroll
+    for (int t = 0; t < 4; ++t)
+#pragma unroll
+      for (int u = 0; u < 8; ++u) sums.at[t][u] = MmaC{{0, 0, 0, 0}};
     for (std::size_t s = 0; s + 1 < kStages; ++s) load(block, shared, place, begin + s, end, s);
     for (std::size_t s = begin; s < end; ++s) {
       block.template wait<kStages - 2>();
@@ -126,12 +127,12 @@ struct GramBlock {
       left.load(tile[warp / 2][k], lane);
       right.load(tile[2 + warp % 2][k], lane);
       MmaB b[8];
-      PYATTR_UNROLL
+#pragma unroll
       for (int u = 0; u < 8; ++u) b[u] = operand_b(right[u], lane);
-      PYATTR_UNROLL
+#pragma unroll
       for (int t = 0; t < 4; ++t) {
         const MmaA a = operand_a(left[2 * t], left[2 * t + 1], lane);
-        PYATTR_UNROLL
+#pragma unroll
         for (int u = 0; u < 8; ++u) block.multiply(sums.at[t][u], a, b[u]);
       }
     }
@@ -142,17 +143,19 @@ struct GramBlock {
     const int lane = block.thread % kWarp, warp = block.thread / kWarp;
     const std::size_t left = place.left + warp / 2, right = place.right + warp % 2;
     if (left < first_tile || left >= end_tile || right < left) return;
-    PYATTR_UNROLL
-    for (int t = 0; t < 4; ++t) PYATTR_UNROLL
-    for (int u = 0; u < 8; ++u) PYATTR_UNROLL
-    for (int e = 0; e < 4; ++e) {
-      const Entry at = entry_of_c(lane, e);
-      const std::size_t i = left * kGramTile + example_of(2 * t + at.row / 8, at.row % 8);
-      const std::size_t j = right * kGramTile + example_of(u, at.column);
-      if (i >= n_train || j >= n_train) continue;
-      block.add(out + i * n_train + j, sums.at[t][u].sum[e]);
-      if (left != right) block.add(out + j * n_train + i, sums.at[t][u].sum[e]);
-    }
+#pragma unroll
+    for (int t = 0; t < 4; ++t)
+#pragma unroll
+      for (int u = 0; u < 8; ++u)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          const Entry at = entry_of_c(lane, e);
+          const std::size_t i = left * kGramTile + example_of(2 * t + at.row / 8, at.row % 8);
+          const std::size_t j = right * kGramTile + example_of(u, at.column);
+          if (i >= n_train || j >= n_train) continue;
+          block.add(out + i * n_train + j, sums.at[t][u].sum[e]);
+          if (left != right) block.add(out + j * n_train + i, sums.at[t][u].sum[e]);
+        }
   }
 };
 
@@ -221,10 +224,12 @@ struct ExactProductBlock {
     const std::size_t n_stages = n_blocks / kStageBlocks;
     const std::size_t begin = n_stages * part / n_parts, end = n_stages * (part + 1) / n_parts;
     Sums sums;
-    PYATTR_UNROLL
-    for (int t = 0; t < 4; ++t) PYATTR_UNROLL
-    for (int q = 0; q < 2; ++q) PYATTR_UNROLL
-    for (int s = 0; s < kSlices; ++s) sums.at[t][q][s] = MmaC{{0, 0, 0, 0}};
+#pragma unroll
+    for (int t = 0; t < 4; ++t)
+#pragma unroll
+      for (int q = 0; q < 2; ++q)
+#pragma unroll
+        for (int s = 0; s < kSlices; ++s) sums.at[t][q][s] = MmaC{{0, 0, 0, 0}};
     for (std::size_t s = 0; s + 1 < kStages; ++s)
       load(block, shared, first_tile, target_tile, begin + s, end, s);
     for (std::size_t s = begin; s < end; ++s) {
@@ -270,17 +275,17 @@ struct ExactProductBlock {
       RowWords words;
       words.load(shared.tile[slot][warp / 2][k], lane);
       MmaA a[4];
-      PYATTR_UNROLL
+#pragma unroll
       for (int t = 0; t < 4; ++t) a[t] = operand_a(words[2 * t], words[2 * t + 1], lane);
-      PYATTR_UNROLL
+#pragma unroll
       for (int q = 0; q < 2; ++q) {
         const int target = warp % 2 * 16 + 8 * q + lane / 4;
-        PYATTR_UNROLL
+#pragma unroll
         for (int s = 0; s < kSlices; ++s) {
           const Words2 both = *reinterpret_cast<const Words2*>(
               shared.sliced[slot][k] + target * kSliceWords + s * 8 + lane % 4 * 2);
           const MmaB b{{both.word[0], both.word[1]}};
-          PYATTR_UNROLL
+#pragma unroll
           for (int t = 0; t < 4; ++t) block.multiply(sums.at[t][q][s], a[t], b);
         }
       }
@@ -290,19 +295,22 @@ struct ExactProductBlock {
   PYATTR_DEVICE void store(const ThreadBlock<kThreads>& block, std::size_t first_tile,
                            std::size_t target_tile, const Sums& sums) const {
     const int lane = block.thread % kWarp, warp = block.thread / kWarp;
-    PYATTR_UNROLL
-    for (int t = 0; t < 4; ++t) PYATTR_UNROLL
-    for (int q = 0; q < 2; ++q) PYATTR_UNROLL
-    for (int e = 0; e < 4; ++e) {
-      const Entry at = entry_of_c(lane, e);
-      const std::size_t i =
-          (first_tile + warp / 2) * kGramTile + example_of(2 * t + at.row / 8, at.row % 8);
-      const std::size_t target = target_tile * kSliceTargets + warp % 2 * 16 + 8 * q + at.column;
-      if (i >= n_features || target >= n_cols) continue;
-      const MmaC* const slices = sums.at[t][q];
-      block.add(out + i * stride + target,
-                join_slices(slices[0].sum[e], slices[1].sum[e], slices[2].sum[e]));
-    }
+#pragma unroll
+    for (int t = 0; t < 4; ++t)
+#pragma unroll
+      for (int q = 0; q < 2; ++q)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          const Entry at = entry_of_c(lane, e);
+          const std::size_t i =
+              (first_tile + warp / 2) * kGramTile + example_of(2 * t + at.row / 8, at.row % 8);
+          const std::size_t target =
+              target_tile * kSliceTargets + warp % 2 * 16 + 8 * q + at.column;
+          if (i >= n_features || target >= n_cols) continue;
+          const MmaC* const slices = sums.at[t][q];
+          block.add(out + i * stride + target,
+                    join_slices(slices[0].sum[e], slices[1].sum[e], slices[2].sum[e]));
+        }
   }
 };
 

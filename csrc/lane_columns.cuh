@@ -6,11 +6,57 @@
 #include <numeric>
 #include <vector>
 
+#include "column_sums.cuh"
 #include "device_solvers.hpp"
 #include "panel_blocks.cuh"
 
 namespace pyattr {
 namespace cuda {
+
+// Column c of (n, width) from row targets[c] of (T, n); 0 where there is none.
+struct ToColumnsElement {
+  const float* from;
+  const std::int32_t* targets;  // (width,); negative: none
+  std::size_t n, width;
+  float* to;
+
+  PYATTR_HD void operator()(std::size_t index) const {
+    const std::int32_t target = targets[index % width];
+    to[index] = target < 0 ? 0.0f : from[static_cast<std::size_t>(target) * n + index / width];
+  }
+};
+
+// Row targets[c] of (T, n) from column c of (n, width), if chosen[c]; zeros lose their sign.
+struct ToRowsElement {
+  const float* from;
+  const std::int32_t *targets, *chosen;
+  std::size_t n, width;
+  bool root;
+  float* to;
+  std::size_t stride, offset;  // row t is at t * stride + offset
+
+  PYATTR_HD void operator()(std::size_t index) const {
+    const std::size_t column = index / n, j = index % n;
+    if (!chosen[column]) return;
+    const float value = from[j * width + column];
+    to[static_cast<std::size_t>(targets[column]) * stride + offset + j] =
+        root ? sqrtf(value) : (value == 0.0f ? 0.0f : value);
+  }
+};
+
+// Columns of (n, width) to keep, side by side: column c of `to` is column kept[c] of `from`.
+struct CompactElement {
+  const float* from;
+  const std::int32_t* kept;  // (new_width,); negative: 0
+  std::size_t width, new_width;
+  float* to;
+
+  PYATTR_HD void operator()(std::size_t index) const {
+    const std::int32_t column = kept[index % new_width];
+    to[index] =
+        column < 0 ? 0.0f : from[index / new_width * width + static_cast<std::size_t>(column)];
+  }
+};
 
 constexpr std::size_t kMostColumns = 4096;  // at a time: at n = 50,000 five matrices of 0.8 GB
 
@@ -75,7 +121,7 @@ class Columns {
 
   template <typename Terms>
   void sum(const Terms& terms) const {
-    launch_blocks(width() / kPanelTargets, SumsBlock<Terms>{n_, width(), terms});
+    launch_blocks(width() / kSumTargets, SumsBlock<Terms>{n_, width(), terms});
   }
 
   // Rows of the chosen columns' targets, t * stride + offset into `rows`, from (n, width).

@@ -13,8 +13,7 @@
 // What the panels save: the gradient is read and written once for kPanelRows coordinates, not
 // once for each 16.
 //
-// Sums over coordinates (SumsBlock) run in float64, first to last, from terms that many threads
-// form. Reference: Friedman, Hastie and Tibshirani, J. Stat. Software 2010, "covariance updates".
+// Reference: Friedman, Hastie and Tibshirani, J. Stat. Software 2010, "covariance updates".
 #pragma once
 
 #include <cstddef>
@@ -31,6 +30,10 @@ constexpr std::size_t kSolveRows = 16;  // kBlock of target_lanes.hpp: sums of a
 constexpr std::size_t kPanelRows = 128;
 constexpr std::size_t kPanelTargets = 32;
 constexpr std::size_t kTrailingTargets = 64;
+
+struct alignas(16) Floats4 {
+  float at[4];
+};
 
 // A rule says what a step is:
 //   struct Shared; struct Lane (in registers); load(shared, column, lane) -> Lane; step(shared,
@@ -317,16 +320,15 @@ struct TrailingBlock {
   PYATTR_DEVICE void subtract(const float (*rows)[kPanelRows],
                               const float (*step)[kTrailingTargets], Sums& sums, int thread) const {
     const int i = thread / 16 * kOwnRows, t = thread % 16 * kOwnTargets;
-    PYATTR_UNROLL
+#pragma unroll
     for (std::size_t b = 0; b < kDepth; ++b) {
-      float g[kOwnRows], s[kOwnTargets];
-      PYATTR_UNROLL
-      for (int r = 0; r < kOwnRows; ++r) g[r] = rows[b][i + r];
-      PYATTR_UNROLL
-      for (int c = 0; c < kOwnTargets; ++c) s[c] = step[b][t + c];
-      PYATTR_UNROLL
-      for (int r = 0; r < kOwnRows; ++r) PYATTR_UNROLL
-      for (int c = 0; c < kOwnTargets; ++c) sums.at[r][c] -= g[r] * s[c];
+      const Floats4 g[2] = {*reinterpret_cast<const Floats4*>(&rows[b][i]),
+                            *reinterpret_cast<const Floats4*>(&rows[b][i + 4])};
+      const Floats4 s = *reinterpret_cast<const Floats4*>(&step[b][t]);
+#pragma unroll
+      for (int r = 0; r < kOwnRows; ++r)
+#pragma unroll
+        for (int c = 0; c < kOwnTargets; ++c) sums.at[r][c] -= g[r / 4].at[r % 4] * s.at[c];
     }
   }
 
@@ -335,147 +337,11 @@ struct TrailingBlock {
   PYATTR_DEVICE void each_entry(std::size_t row, std::size_t column, int thread, Use use) const {
     const std::size_t i = row + static_cast<std::size_t>(thread / 16 * kOwnRows);
     const std::size_t t = column + static_cast<std::size_t>(thread % 16 * kOwnTargets);
-    PYATTR_UNROLL
-    for (int r = 0; r < kOwnRows; ++r) PYATTR_UNROLL
-    for (int c = 0; c < kOwnTargets; ++c)
-      if (i + r < n) use(r, c, gradient[(i + r) * width + t + c]);
-  }
-};
-
-// Sums over coordinates j = 0 .. n - 1, in this order, for 32 targets a block.  Terms: kSums;
-// term(q, j * width + column); join(q, sum, term); finish(column, sums)
-template <typename Terms>
-struct SumsBlock {
-  static constexpr int kThreads = 256, kBlocksPerProcessor = 1;
-  static constexpr std::size_t kRows = 32;
-  struct Shared {
-    double term[Terms::kSums][kRows][kPanelTargets];
-  };
-  struct Sums {
-    double at[Terms::kSums];
-  };
-
-  std::size_t n, width;
-  Terms terms;
-
-  PYATTR_DEVICE void operator()(const ThreadBlock<kThreads>& block, Shared& shared,
-                                std::size_t index) const {
-    const std::size_t column = index * kPanelTargets;
-    const std::size_t lane = block.thread % kPanelTargets, row = block.thread / kPanelTargets;
-    Sums sums;
-    PYATTR_UNROLL
-    for (int q = 0; q < Terms::kSums; ++q) sums.at[q] = 0.0;
-    for (std::size_t j = 0; j < n; j += kRows) {
-      const std::size_t n_rows = least(kRows, n - j);
-      for (std::size_t i = row; i < n_rows; i += kThreads / kPanelTargets) PYATTR_UNROLL
-      for (int q = 0; q < Terms::kSums; ++q)
-        shared.term[q][i][lane] = terms.term(q, (j + i) * width + column + lane);
-      block.sync();
-      if (row == 0)
-        for (std::size_t i = 0; i < n_rows; ++i) PYATTR_UNROLL
-      for (int q = 0; q < Terms::kSums; ++q)
-        sums.at[q] = terms.join(q, sums.at[q], shared.term[q][i][lane]);
-      block.sync();
-    }
-    if (row == 0) terms.finish(column + lane, sums.at);
-  }
-};
-
-// lane.explained = (b + g).w
-struct ExplainedTerms {
-  static constexpr int kSums = 1;
-  const float *cross, *gradient, *weights;
-  MixtureLane* lanes;
-
-  PYATTR_DEVICE double term(int, std::size_t at) const {
-    return (static_cast<double>(cross[at]) + static_cast<double>(gradient[at])) *
-           static_cast<double>(weights[at]);
-  }
-  PYATTR_DEVICE double join(int, double sum, double term) const { return sum + term; }
-  PYATTR_DEVICE void finish(std::size_t column, const double* sums) const {
-    lanes[column].explained = sums[0];
-  }
-};
-
-// lane.wb, wg, l1 and largest: what a duality gap needs.
-struct GapTerms {
-  static constexpr int kSums = 4;
-  const float *cross, *gradient, *weights;
-  LassoLane* lanes;
-
-  PYATTR_DEVICE double term(int q, std::size_t at) const {
-    const double w = static_cast<double>(weights[at]), g = static_cast<double>(gradient[at]);
-    if (q == 0) return w * static_cast<double>(cross[at]);
-    if (q == 1) return w * g;
-    return q == 2 ? (w < 0.0 ? -w : w) : (g < 0.0 ? -g : g);
-  }
-  PYATTR_DEVICE double join(int q, double sum, double term) const {
-    return q < 3 ? sum + term : (term > sum ? term : sum);
-  }
-  PYATTR_DEVICE void finish(std::size_t column, const double* sums) const {
-    LassoLane& lane = lanes[column];
-    lane.wb = sums[0], lane.wg = sums[1], lane.l1 = sums[2], lane.largest = sums[3];
-  }
-};
-
-// error[column] = sum of -w (2 b + g): held-out error less y^T y / m, for g = -G w.
-struct HeldOutTerms {
-  static constexpr int kSums = 1;
-  const float *cross, *gradient, *weights;
-  double* errors;
-
-  PYATTR_DEVICE double term(int, std::size_t at) const {
-    return static_cast<double>(weights[at]) *
-           (2.0 * static_cast<double>(cross[at]) + static_cast<double>(gradient[at]));
-  }
-  PYATTR_DEVICE double join(int, double sum, double term) const { return sum - term; }
-  PYATTR_DEVICE void finish(std::size_t column, const double* sums) const {
-    errors[column] = sums[0];
-  }
-};
-
-// Column c of (n, width) from row targets[c] of (T, n); 0 where there is none.
-struct ToColumnsElement {
-  const float* from;
-  const std::int32_t* targets;  // (width,); negative: none
-  std::size_t n, width;
-  float* to;
-
-  PYATTR_HD void operator()(std::size_t index) const {
-    const std::int32_t target = targets[index % width];
-    to[index] = target < 0 ? 0.0f : from[static_cast<std::size_t>(target) * n + index / width];
-  }
-};
-
-// Row targets[c] of (T, n) from column c of (n, width), if chosen[c]; zeros lose their sign.
-struct ToRowsElement {
-  const float* from;
-  const std::int32_t *targets, *chosen;
-  std::size_t n, width;
-  bool root;
-  float* to;
-  std::size_t stride, offset;  // row t is at t * stride + offset
-
-  PYATTR_HD void operator()(std::size_t index) const {
-    const std::size_t column = index / n, j = index % n;
-    if (!chosen[column]) return;
-    const float value = from[j * width + column];
-    to[static_cast<std::size_t>(targets[column]) * stride + offset + j] =
-        root ? sqrtf(value) : (value == 0.0f ? 0.0f : value);
-  }
-};
-
-// Columns of (n, width) to keep, side by side: column c of `to` is column kept[c] of `from`.
-struct CompactElement {
-  const float* from;
-  const std::int32_t* kept;  // (new_width,); negative: 0
-  std::size_t width, new_width;
-  float* to;
-
-  PYATTR_HD void operator()(std::size_t index) const {
-    const std::int32_t column = kept[index % new_width];
-    to[index] =
-        column < 0 ? 0.0f : from[index / new_width * width + static_cast<std::size_t>(column)];
+#pragma unroll
+    for (int r = 0; r < kOwnRows; ++r)
+#pragma unroll
+      for (int c = 0; c < kOwnTargets; ++c)
+        if (i + r < n) use(r, c, gradient[(i + r) * width + t + c]);
   }
 };
 

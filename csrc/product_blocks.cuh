@@ -67,10 +67,10 @@ struct ProductBlock {
     const std::size_t column = index % n_tiles * kWarp + block.thread % kWarp;
     const std::size_t first = index / n_tiles * kOutputs;
     Sums sums;
-    PYATTR_UNROLL
+#pragma unroll
     for (int r = 0; r < kRows; ++r) sums.total[r] = 0.0;
     for (std::size_t panel = 0; panel < n_words; panel += kPanelWords) {
-      PYATTR_UNROLL
+#pragma unroll
       for (int r = 0; r < kRows; ++r) sums.partial[r] = 0.0f;
       for (std::size_t w = panel; w < least(panel + kPanelWords, n_words); ++w) {
         if (block.thread < static_cast<int>(kOutputs)) {
@@ -80,11 +80,11 @@ struct ProductBlock {
         add<0, kHalf>(block, shared, w, column, sums);
         add<kHalf, kChunks - kHalf>(block, shared, w, column, sums);
       }
-      PYATTR_UNROLL
+#pragma unroll
       for (int r = 0; r < kRows; ++r) sums.total[r] += static_cast<double>(sums.partial[r]);
     }
     if (column >= n_cols) return;
-    PYATTR_UNROLL
+#pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const std::size_t q = first + block.thread / kWarp * kRows + r;
       if (q < n_outputs) out[q * n_cols + column] = static_cast<Out>(sums.total[r]);
@@ -99,10 +99,10 @@ struct ProductBlock {
     const int lane = block.thread % kWarp, warp = block.thread / kWarp;
     if (warp < kCount) build(shared.table[warp], w, kFirst + warp, column, lane);
     block.sync();
-    PYATTR_UNROLL
+#pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const std::uint64_t bits = shared.bits[warp * kRows + r];
-      PYATTR_UNROLL
+#pragma unroll
       for (int c = 0; c < kCount; ++c)
         sums.partial[r] +=
             shared.table[c][bits >> ((kFirst + c) * kChunkBits) & (kEntries - 1)][lane];
@@ -115,17 +115,17 @@ struct ProductBlock {
                            int lane) const {
     float entry[kEntries];
     entry[0] = 0.0f;
-    PYATTR_UNROLL
+#pragma unroll
     for (int bit = 0; bit < kChunkBits; ++bit) {
       const std::size_t place = static_cast<std::size_t>(chunk * kChunkBits + bit);
       const std::size_t i = 64 * w + place;
       const bool there = place < 64 && i < n_summands && column < n_cols;
       const float value = there ? summands[i * n_targets + first_target + column] : 0.0f;
-      PYATTR_UNROLL
+#pragma unroll
       for (int e = 0; e < kEntries / 2; ++e)  // a constant bound, or `entry` would not be registers
         if (e < 1 << bit) entry[(1 << bit) + e] = entry[e] + value;
     }
-    PYATTR_UNROLL
+#pragma unroll
     for (int e = 0; e < kEntries; ++e) table[e][lane] = entry[e];
   }
 };

@@ -16,10 +16,8 @@
 
 #if defined(__CUDACC__)
 #define PYATTR_DEVICE __device__ __forceinline__
-#define PYATTR_UNROLL _Pragma("unroll")
 #else
 #define PYATTR_DEVICE inline
-#define PYATTR_UNROLL
 #include "emulated_block.hpp"
 #endif
 
