@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -128,11 +129,23 @@ inline void copy_rows_to_host(void* to, std::size_t stride, const void* from, st
 inline void zero_on_device(void* data, std::size_t n_bytes) {
   if (n_bytes) std::memset(data, 0, n_bytes);
 }
+// Between two guards, which no kernel may have written to when the memory is freed.
+constexpr std::size_t kGuard = 64;
 inline void* allocate_on_device(std::size_t n_bytes) {
-  return ::operator new(n_bytes, std::align_val_t{64});
+  char* const start =
+      static_cast<char*>(::operator new(n_bytes + 2 * kGuard, std::align_val_t{64}));
+  std::memset(start, 0x5A, n_bytes + 2 * kGuard);
+  std::memcpy(start, &n_bytes, sizeof n_bytes);
+  return start + kGuard;
 }
 inline void free_on_device(void* data) noexcept {
-  if (data) ::operator delete(data, std::align_val_t{64});
+  if (!data) return;
+  char* const start = static_cast<char*>(data) - kGuard;
+  std::size_t n_bytes;
+  std::memcpy(&n_bytes, start, sizeof n_bytes);
+  for (std::size_t k = 0; k < 2 * kGuard; ++k)
+    if (k >= sizeof n_bytes && start[k < kGuard ? k : n_bytes + k] != 0x5A) std::abort();
+  ::operator delete(start, std::align_val_t{64});
 }
 inline void* allocate_pinned(std::size_t n_bytes) { return allocate_on_device(n_bytes); }
 inline void free_pinned(void* data) noexcept { free_on_device(data); }

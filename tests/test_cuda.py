@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from conftest import has_gpu
 from cuda_module import CSRC
 from test_kernels import everything, masks_of, normal
 
@@ -146,6 +149,18 @@ def test_without_a_device_the_backend_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(kernels, "_cuda", None)
     with pytest.raises(RuntimeError, match="got none"), kernels.use_backend("cuda"):
         pass
+
+
+@pytest.mark.skipif(has_gpu(), reason="needs a machine without a CUDA device")
+def test_the_bench_says_that_there_is_no_device() -> None:
+    bench = CSRC.parent / "bench" / "bench_cuda.py"
+    done = subprocess.run(
+        [sys.executable, bench], capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(CSRC.parent)},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("bench_cuda: expected pyattr built with CUDA and a CUDA device")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")

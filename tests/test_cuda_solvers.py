@@ -6,6 +6,7 @@ import gc
 
 import numpy as np
 import pytest
+from conftest import has_gpu
 from test_solvers import gap_of, path_to, problem
 
 from pyattr import device, exact_sums, kernels
@@ -212,10 +213,13 @@ def test_arrays_of_other_libraries(cuda):
             lasso_paths(Foreign(array, strides=(4, 132)), cross, square, lambdas)
 
 
-def test_device_memory_is_given_back(cuda):
+@pytest.mark.gpu
+def test_device_memory_is_given_back():
+    if not has_gpu():
+        pytest.skip("needs pyattr._cuda and a CUDA device")
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
-        pytest.skip("needs torch with a CUDA device to ask how much memory is free")
+        pytest.skip("needs torch with CUDA, to ask how much memory is free")
     gram, cross, square = problem(300, n_targets=80)[2]
     with kernels.use_backend("cuda"):
         fit_mixtures(gram, cross, square, 300, widths(80), max_sweeps=3)
