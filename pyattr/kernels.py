@@ -81,8 +81,9 @@ def use_backend(name: Backend) -> Iterator[None]:
     Parameters
     ----------
     name : {"cpu", "cuda", "reference"}
-        "cuda" copies arrays to the current device and back; results have the bits of "cpu".
-        Seeds and random words are made on the CPU.
+        "cuda" copies arrays to the current device and back; results have the bits of "cpu" (but
+        for `pyattr.solvers.lasso_paths`). `pyattr.device` has arrays that stay there. Seeds and
+        random words are made on the CPU.
 
     Raises
     ------
