@@ -86,7 +86,8 @@ def extension(name: str, sources: list[str], optional: bool = False) -> Pybind11
 extensions = [extension("pyattr._cpu", ["csrc/bind_cpu.cpp", "csrc/bind_solvers.cpp"])]
 if with_cuda():
     kernels = sorted(str(path) for path in Path("csrc").glob("*.cu"))
-    bindings = ["csrc/bind_cuda.cpp", "csrc/bind_device.cpp"]
+    names = ("bind_cuda", "bind_device", "bind_device_solvers")
+    bindings = [f"csrc/{name}.cpp" for name in names]
     # Unless asked for, an nvcc that cannot compile (with this host compiler, say) is no failure.
     optional = os.environ.get("PYATTR_CUDA", "") != "1"
     extensions.append(extension("pyattr._cuda", [*bindings, *kernels], optional))

@@ -7,14 +7,27 @@ and 12, without VPOPCNTDQ 5.6 and 11; masks @ W, its transpose and the exact fix
 4-7. Margins 11-16 times as fast as torch's logsumexp form, 6 times as its max form. Masks 60-90
 (p = 1/2) and 4 (p = 0.3) times as fast as ``packbits(random < p)``.
 
-Run: ``python bench/bench_kernels.py [--threads N] [--rounds N]``. Results are checked before
-they are timed. NumPy multiplies masks that are already unpacked to float32; unpacking is not timed.
+Run: ``python bench/bench_kernels.py [--threads N] [--rounds N] [--avx2]``; with ``--avx2`` the
+module is compiled anew without AVX-512 and measured in place of the installed one. Results are
+checked before they are timed. NumPy multiplies masks that are already unpacked to float32;
+unpacking is not timed. ``--scaling`` measures 1 and 2 threads in turn instead.
+
+Read bandwidth is that of the fastest of five reductions over the same logits, by as many threads;
+``read_share`` is the rate at which a kernel takes in logits over it.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import harness
@@ -22,6 +35,32 @@ import harness
 N_MASKS, N_TRAIN, N_TARGETS = 8000, 4000, 64
 N_ROWS, N_CLASSES = 1_000_000, 10
 N_SEEDS, N_WORDS = 1000, 10_000
+
+
+def use_avx2() -> None:
+    """Compile pyattr._cpu without AVX-512 and import it as such; call before any peer is imported.
+
+    The peers are asked to do without it too.
+    """
+    import pybind11
+
+    os.environ["OPENBLAS_CORETYPE"] = "Haswell"
+    os.environ["MKL_ENABLE_INSTRUCTIONS"] = "AVX2"
+    os.environ["ATEN_CPU_CAPABILITY"] = "avx2"
+    root = Path(__file__).parents[1]
+    folder = Path(tempfile.mkdtemp())
+    path = folder / f"_cpu{sysconfig.get_config_var('EXT_SUFFIX')}"
+    sources = [str(root / "csrc" / name) for name in ("bind_cpu.cpp", "bind_solvers.cpp")]
+    includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
+    flags = ["-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-Wno-psabi"]
+    flags += ["-ffp-contract=off", "-fno-trapping-math", "-DPYATTR_AVX2"]  # setup.py's
+    subprocess.run(["g++", *flags, *includes, *sources, "-o", str(path)], check=True)
+    spec = importlib.util.spec_from_file_location("pyattr._cpu", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules["pyattr._cpu"] = module
 
 
 def bench_sampling(rounds: int) -> dict[str, Any]:
@@ -160,6 +199,24 @@ def bench_gram(rounds: int, n_threads: int, n_train: int) -> dict[str, Any]:
     return {f"gram n_train={n_train}": results}
 
 
+def readers(values: Any, n_threads: int) -> dict[str, Callable[[], object]]:
+    """Simple reductions of an array, each by `n_threads` threads."""
+    import numpy as np
+    import torch
+
+    tensor = torch.from_numpy(values)
+    pool = ThreadPoolExecutor(n_threads)
+    floats = np.array_split(values.ravel(), n_threads)
+    words = np.array_split(values.ravel().view(np.int64), n_threads)
+    return {
+        "reading, torch sum": lambda: tensor.sum(),
+        "reading, torch max": lambda: tensor.amax(),
+        "reading, numpy sum": lambda: list(pool.map(np.sum, floats)),
+        "reading, numpy max": lambda: list(pool.map(np.max, floats)),
+        "reading, numpy int64 max": lambda: list(pool.map(np.max, words)),
+    }
+
+
 def bench_margins(rounds: int, n_threads: int) -> dict[str, Any]:
     import numpy as np
     import torch
@@ -196,16 +253,18 @@ def bench_margins(rounds: int, n_threads: int) -> dict[str, Any]:
                 "pyattr, float16": lambda: kernels.margins(half_bits, labels),
                 "pyattr, bfloat16": lambda: kernels.margins(bfloat_bits, labels),
                 "torch": torch_margins,
-                "reading the logits (torch sum)": lambda: tensor.sum(),
-            },
+            }
+            | readers(logits, n_threads),
             rounds,
         ),
         "margins max": harness.measure(
             {
                 "pyattr": lambda: kernels.margins(logits, labels, "max"),
+                "pyattr, float16": lambda: kernels.margins(half_bits, labels, "max"),
+                "pyattr, bfloat16": lambda: kernels.margins(bfloat_bits, labels, "max"),
                 "torch": torch_max_margins,
-                "reading the logits (torch sum)": lambda: tensor.sum(),
-            },
+            }
+            | readers(logits, n_threads),
             rounds,
         ),
         "margins cross_entropy": harness.measure(
@@ -217,16 +276,46 @@ def bench_margins(rounds: int, n_threads: int) -> dict[str, Any]:
         ),
     }
     for peers in results.values():
+        for name, peer in peers.items():
+            n_bytes = half_bits.nbytes if name.endswith("float16") else logits.nbytes
+            peer["gb_per_s"] = n_bytes / peer["median_s"] / 1e9
+    read = max(
+        peer["gb_per_s"]
+        for peers in results.values()
+        for name, peer in peers.items()
+        if name.startswith("reading")
+    )
+    for peers in results.values():
         for peer in peers.values():
-            peer["gb_per_s"] = logits.nbytes / peer["median_s"] / 1e9  # as if float32
+            peer["read_share"] = peer["gb_per_s"] / read
     return results
+
+
+def scaling(rounds: int) -> None:
+    harness.set_threads(1)  # no library but pyattr is measured
+    from kernel_scaling import bench_scaling
+
+    results = bench_scaling(rounds)
+    for name, times in results.items():
+        one, two = times["median_s"]
+        print(
+            f"{name}: {one * 1e3:.2f} ms, {two * 1e3:.2f} ms with 2 threads "
+            f"({times['speedup']:.2f}x; of the least times {times['speedup_of_least']:.2f}x)"
+        )
+    harness.write("kernels_scaling", results, 2)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="CPU kernels against NumPy and torch")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--avx2", action="store_true", help="compile and measure without AVX-512")
+    parser.add_argument("--scaling", action="store_true", help="measure 1 and 2 threads instead")
     arguments = parser.parse_args()
+    if arguments.avx2:
+        use_avx2()
+    if arguments.scaling:
+        return scaling(arguments.rounds)
     harness.set_threads(arguments.threads)
     from pyattr import kernels
 
@@ -238,7 +327,8 @@ def main() -> None:
     results |= bench_margins(arguments.rounds, arguments.threads)
     for name, peers in results.items():
         line = ", ".join(
-            f"{peer} {times['median_s'] * 1e3:.2f} ms ({times['ratio']:.1f}x)"
+            f"{peer} {times['median_s'] * 1e3:.2f} ms ({times['ratio']:.1f}x"
+            + (f", {times['read_share']:.0%} of reading)" if "read_share" in times else ")")
             for peer, times in peers.items()
         )
         print(f"{name}: {line}")
@@ -246,11 +336,13 @@ def main() -> None:
         "n_masks": N_MASKS, "n_train": N_TRAIN, "n_targets": N_TARGETS, "n_rows": N_ROWS,
         "n_classes": N_CLASSES, "n_seeds": N_SEEDS, "n_words": N_WORDS,
     }  # fmt: skip
+    level = "_avx2" if arguments.avx2 else ""
     harness.write(
-        f"kernels_{arguments.threads}_threads",
+        f"kernels_{arguments.threads}_threads{level}",
         {"sizes": sizes, "peers": results},
         arguments.threads,
     )
+    return None
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ targets; scikit-learn's and adelie's Gram matrix for 64 targets is computed once
 64th part added. LASSO peers get the loosest tolerance whose duality gap, computed here in float64,
 is at most 1e-4 of the target's variance. The measured figures are in results/regression.json.
 
-Run: ``python bench/bench_regression.py [--threads N] [--rounds N] [--bank FILE] [PART ...]`` with
-parts paths, selection, ridge, scenarios, bank; the default is all but bank. A bank is an .npz file
-with packed masks ``p`` and outputs ``o``; its last 2,048 rows are the test set.
+Run: ``python bench/bench_regression.py [--threads N] [--rounds N] [PART ...]`` with parts paths,
+selection, ridge; the default is all. Errors without times are in ``bench_estimators.py``.
 """
 
 from __future__ import annotations
@@ -21,60 +20,12 @@ from collections.abc import Callable
 from typing import Any
 
 import harness
+from scenarios import problem
 
 N_TARGETS = 64
 GAP = 1e-4
 TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
-PARTS = ("paths", "selection", "ridge", "scenarios")
-
-
-def sample_scores(kind: str, n_train: int, n_targets: int, generator: Any) -> Any:
-    """Unit sum of squares; mixed: 5% heavy-tailed effects with 80% of it and a dense rest."""
-    import numpy as np
-
-    few = np.zeros((n_train, n_targets))
-    for t in range(n_targets):
-        used = generator.choice(n_train, max(1, n_train // 20), replace=False)
-        few[used, t] = generator.standard_t(3, len(used))
-    dense = generator.standard_normal((n_train, n_targets))
-    few, dense = (part / np.sqrt(np.square(part).sum(axis=0)) for part in (few, dense))
-    shares = {"sparse": (1.0, 0.0), "mixed": (0.8, 0.2), "dense": (0.0, 1.0)}[kind]
-    return np.sqrt(shares[0]) * few + np.sqrt(shares[1]) * dense
-
-
-def sample_rows(design: str, n_masks: int, n_train: int, p: float, generator: Any) -> Any:
-    import numpy as np
-
-    if design == "complement":
-        half = generator.random((n_masks // 2, n_train)) < p
-        return np.stack([half, ~half], axis=1).reshape(-1, n_train)
-    own = generator.random((n_masks, n_train)) < p
-    if design == "iid":
-        return own
-    groups = np.repeat(generator.random((n_masks, n_train // 10)) < p, 10, axis=1)
-    return np.where(generator.random(own.shape) < 0.7, groups, own)
-
-
-def problem(
-    n_masks: int, n_train: int, n_targets: int, *, kind: str = "mixed", design: str = "iid",
-    p: float = 0.5, seed: int = 0,
-) -> tuple[Any, Any, Any, Callable[[Any], Any]]:  # fmt: skip
-    """Bits, outputs with R² = 1/2 and Var f = 1, scores, and the excess error of other scores."""
-    import numpy as np
-
-    generator = np.random.default_rng(seed)
-    bits = sample_rows(design, n_masks, n_train, p, generator)
-    scores = sample_scores(kind, n_train, n_targets, generator)
-    fresh_design = "iid" if design == "complement" else design
-    fresh = sample_rows(fresh_design, 8192, n_train, p, generator).astype(np.float32)
-    fresh -= fresh.mean(axis=0)
-    scores *= np.sqrt(0.5) / (fresh @ scores).std(axis=0)
-    outputs = bits @ scores + np.sqrt(0.5) * generator.standard_normal((len(bits), n_targets))
-
-    def excess(found: Any) -> Any:
-        return np.square(fresh @ (found - scores)).mean(axis=0)
-
-    return bits, outputs, scores, excess
+PARTS = ("paths", "selection", "ridge")
 
 
 def gaps_of(gram: Any, cross: Any, square: float, weights: Any, lambdas: Any) -> float:
@@ -261,66 +212,10 @@ def bench_ridge(rounds: int) -> dict[str, Any]:
     return harness.measure(peers, min(rounds, 3))
 
 
-def bench_scenarios(_rounds: int) -> dict[str, Any]:
-    """Excess error over Var f (of which half is noise) of every estimator in every scenario."""
-    import numpy as np
-
-    from pyattr import Masks
-    from pyattr.attribution import fit_datamodel
-
-    n_train, n_targets = 400, 32
-    results: dict[str, Any] = {}
-    designs = (("iid", 0.5), ("iid", 0.2), ("iid", 0.8), ("group", 0.5), ("complement", 0.5))
-    for design, p in designs:
-        for kind in ("mixed", "sparse", "dense"):
-            for ratio in (0.5, 1, 2, 4, 16):
-                cell: dict[str, float] = {}
-                bits, outputs, _, excess = problem(
-                    int(ratio * n_train), n_train, n_targets, kind=kind, design=design, p=p,
-                    seed=int(100 * ratio),
-                )  # fmt: skip
-                for method in ("bayes", "lasso", "ridge"):
-                    as_drawn = "complement" if design == "complement" else "iid"
-                    fit = fit_datamodel(Masks.pack(bits), outputs, method, design=as_drawn)
-                    cell[method] = float(excess(fit.scores).mean())
-                cell["bayes over the better"] = cell["bayes"] / min(cell["lasso"], cell["ridge"])
-                assert np.isfinite(cell["bayes"])
-                results[f"{design} p={p} {kind} m/N={ratio}"] = cell
-    return results
-
-
-def bench_bank(path: str) -> dict[str, Any]:
-    import numpy as np
-
-    from pyattr import Masks
-    from pyattr.attribution import fit_datamodel
-
-    with np.load(path) as file:
-        packed, outputs = file["p"], file["o"]
-    n_train = 8 * packed.shape[1]
-    while np.unpackbits(packed[:64], axis=1, bitorder="little")[:, n_train - 1].sum() == 0:
-        n_train -= 1
-    test, values = Masks(packed[-2048:].copy(), n_train), outputs[-2048:].astype(float)
-    results: dict[str, Any] = {"n_train": n_train, "n_targets": outputs.shape[1]}
-    for n_masks in (500, 1000, 2000, 4000):
-        masks, cell = Masks(packed[:n_masks].copy(), n_train), {}
-        for method in ("bayes", "lasso", "ridge"):
-            fit = fit_datamodel(masks, outputs[:n_masks], method)
-            error = np.square(values - fit.predict(test)).mean(axis=0) / values.var(axis=0)
-            own = fit.details["loo_mse" if method == "ridge" else "held_out_error"]
-            cell[method] = {
-                "held-out error over Var f": float(error.mean()),
-                "own estimate": float((own / values.var(axis=0)).mean()),
-            }
-        results[str(n_masks)] = cell
-    return results
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--bank")
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []])
     arguments = parser.parse_args()
     harness.set_threads(arguments.threads)
@@ -334,10 +229,6 @@ def main() -> None:
         results[part] = globals()[f"bench_{part}"](arguments.rounds)
         harness.write("regression", results, arguments.threads)
         print(part, json.dumps(results[part], indent=1), file=sys.stderr)
-    if arguments.bank:
-        results["bank"] = bench_bank(arguments.bank)
-        harness.write("regression", results, arguments.threads)
-        print(json.dumps(results["bank"], indent=1), file=sys.stderr)
 
 
 if __name__ == "__main__":

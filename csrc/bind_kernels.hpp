@@ -196,14 +196,23 @@ void bind_margins(const Array<Bits>& logits, const Array<std::int64_t>& labels, 
           "out: expected shape (n_rows,), got another");
   const std::size_t n_classes = size_of(logits, 1), n_targets = size_of(labels, 0);
   require(n_classes >= 2, "logits: expected at least 2 classes, got fewer");
+  require(n_classes < std::size_t{1} << 31, "logits: expected fewer than 2^31 classes, got more");
   require(kind >= 0 && kind <= static_cast<int>(pyattr::MarginKind::kCorrect),
           "kind: expected 0 to 4, got another");
   const auto rows = range_within(begin, end, size_of(logits, 0));
   require(n_targets > 0 || rows.begin == rows.end, "labels: expected at least one, got none");
   const auto* y = labels.data();
-  for (std::size_t t = 0; t < n_targets; ++t)
-    require(y[t] >= 0 && static_cast<std::size_t>(y[t]) < n_classes,
-            "labels: expected values in [0, n_classes), got another");
+  // Those of these rows; no branches, so that a long vector of labels costs little.
+  const std::size_t first = n_targets ? rows.begin % n_targets : 0, n_rows = rows.end - rows.begin;
+  std::uint64_t signs = 0;  // the highest bit: whether a label or n_classes - 1 - label is negative
+  const auto look_at = [&](std::size_t begin, std::size_t end) {
+    for (std::size_t t = begin; t < end; ++t)
+      signs |=
+          static_cast<std::uint64_t>(y[t]) | (n_classes - 1 - static_cast<std::uint64_t>(y[t]));
+  };
+  look_at(first, pyattr::least(n_targets, first + n_rows));
+  if (first + n_rows > n_targets) look_at(0, first);
+  require(signs >> 63 == 0, "labels: expected values in [0, n_classes), got another");
   const auto* z = reinterpret_cast<const Logit*>(logits.data());
   auto* o = out.mutable_data();
   py::gil_scoped_release release;

@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -41,16 +42,21 @@ pyattr::Range range_within(std::size_t begin, std::size_t end, std::size_t size)
 
 using HeldOutArrays = std::tuple<Array<float>, Array<float>, Array<double>, int, double>;
 
-void bind_lasso_paths(const Array<float>& gram, const Array<float>& cross,
+std::unique_ptr<pyattr::GramCodes> make_gram_codes(const Array<float>& gram) {
+  const auto n = static_cast<std::size_t>(gram.ndim() == 2 ? gram.shape(0) : 0);
+  require_shape(gram, "gram", {n, n});
+  return std::make_unique<pyattr::GramCodes>(gram.data(), n);
+}
+
+void bind_lasso_paths(pyattr::GramCodes& codes, const Array<float>& cross,
                       const Array<double>& square, const Array<double>& lambdas,
                       const Array<std::int32_t>& n_steps, double tolerance,
                       const std::optional<HeldOutArrays>& held_out, Array<float>& weights,
                       Array<double>& gaps, Array<double>& errors, Array<std::int32_t>& n_done,
                       std::size_t begin, std::size_t end) {
-  const auto n = static_cast<std::size_t>(gram.ndim() == 2 ? gram.shape(0) : 0);
+  const std::size_t n = codes.n();
   const auto n_targets = static_cast<std::size_t>(square.size());
   const auto n_lambdas = static_cast<std::size_t>(lambdas.ndim() == 2 ? lambdas.shape(1) : 0);
-  require_shape(gram, "gram", {n, n});
   require_shape(cross, "cross", {n_targets, n});
   require_shape(square, "square", {n_targets});
   require_shape(lambdas, "lambdas", {n_targets, n_lambdas});
@@ -63,7 +69,7 @@ void bind_lasso_paths(const Array<float>& gram, const Array<float>& cross,
     require_shape(weights, "weights", {n_targets, n_lambdas, n});
   else
     require_shape(weights, "weights", {n_targets, n});
-  pyattr::LassoProblem problem{gram.data(),    cross.data(),   square.data(),
+  pyattr::LassoProblem problem{codes.gram(),   cross.data(),   square.data(),
                                lambdas.data(), n_steps.data(), n,
                                n_lambdas,      tolerance,      {}};
   if (held_out) {
@@ -77,15 +83,16 @@ void bind_lasso_paths(const Array<float>& gram, const Array<float>& cross,
                               errors.mutable_data(), n_done.mutable_data()};
   const auto targets = range_within(begin, end, n_targets);
   py::gil_scoped_release release;
-  pyattr::lasso_paths(problem, targets, out);
+  pyattr::lasso_paths(problem, codes, targets, out);
 }
 
 void bind_fit_mixtures(const Array<float>& gram, const Array<float>& cross,
                        const Array<double>& square, const Array<float>& variances, double n_rows,
-                       bool corrected, bool normal, int max_sweeps, double tolerance,
-                       Array<float>& weights, Array<float>& deviations, Array<float>& proportions,
-                       Array<double>& noise, Array<double>& freedom, Array<double>& residual,
-                       Array<std::int32_t>& sweeps, std::size_t begin, std::size_t end) {
+                       const Array<double>& kept, double extra_rows, bool normal, int max_sweeps,
+                       double tolerance, Array<float>& weights, Array<float>& deviations,
+                       Array<float>& proportions, Array<double>& noise, Array<double>& freedom,
+                       Array<double>& residual, Array<std::int32_t>& sweeps, std::size_t begin,
+                       std::size_t end) {
   const auto n = static_cast<std::size_t>(gram.ndim() == 2 ? gram.shape(0) : 0);
   const auto n_targets = static_cast<std::size_t>(square.size());
   const auto n_components =
@@ -94,6 +101,7 @@ void bind_fit_mixtures(const Array<float>& gram, const Array<float>& cross,
     throw py::value_error("variances: expected 2 to 16 components, got another number");
   if (begin % pyattr::kLanes)
     throw py::value_error("begin: expected a multiple of 16, got another");
+  if (kept.size() < 2) throw py::value_error("kept: expected at least 2 numbers, got fewer");
   require_shape(gram, "gram", {n, n});
   require_shape(cross, "cross", {n_targets, n});
   require_shape(square, "square", {n_targets});
@@ -105,9 +113,19 @@ void bind_fit_mixtures(const Array<float>& gram, const Array<float>& cross,
   require_shape(freedom, "freedom", {n_targets});
   require_shape(residual, "residual", {n_targets});
   require_shape(sweeps, "sweeps", {n_targets});
-  const pyattr::MixtureProblem problem{gram.data(), cross.data(), square.data(), variances.data(),
-                                       n,           n_components, n_rows,        corrected,
-                                       normal,      max_sweeps,   tolerance};
+  const pyattr::MixtureProblem problem{gram.data(),
+                                       cross.data(),
+                                       square.data(),
+                                       variances.data(),
+                                       n,
+                                       n_components,
+                                       n_rows,
+                                       kept.data(),
+                                       static_cast<std::size_t>(kept.size()),
+                                       extra_rows,
+                                       normal,
+                                       max_sweeps,
+                                       tolerance};
   const pyattr::MixtureFit out{weights.mutable_data(),     deviations.mutable_data(),
                                proportions.mutable_data(), noise.mutable_data(),
                                freedom.mutable_data(),     residual.mutable_data(),
@@ -120,15 +138,17 @@ void bind_fit_mixtures(const Array<float>& gram, const Array<float>& cross,
 }  // namespace
 
 void bind_solvers(py::module_& m) {
-  m.def("lasso_paths", &bind_lasso_paths, py::arg("gram").noconvert(), py::arg("cross").noconvert(),
+  py::class_<pyattr::GramCodes>(m, "GramCodes", py::module_local())
+      .def(py::init(&make_gram_codes), py::arg("gram").noconvert(), py::keep_alive<1, 2>());
+  m.def("lasso_paths", &bind_lasso_paths, py::arg("gram"), py::arg("cross").noconvert(),
         py::arg("square").noconvert(), py::arg("lambdas").noconvert(),
         py::arg("n_steps").noconvert(), py::arg("tolerance"), py::arg("held_out"),
         py::arg("weights").noconvert(), py::arg("gaps").noconvert(), py::arg("errors").noconvert(),
         py::arg("n_done").noconvert(), py::arg("begin"), py::arg("end"));
   m.def("fit_mixtures", &bind_fit_mixtures, py::arg("gram").noconvert(),
         py::arg("cross").noconvert(), py::arg("square").noconvert(),
-        py::arg("variances").noconvert(), py::arg("n_rows"), py::arg("corrected"),
-        py::arg("normal"), py::arg("max_sweeps"), py::arg("tolerance"),
+        py::arg("variances").noconvert(), py::arg("n_rows"), py::arg("kept").noconvert(),
+        py::arg("extra_rows"), py::arg("normal"), py::arg("max_sweeps"), py::arg("tolerance"),
         py::arg("weights").noconvert(), py::arg("deviations").noconvert(),
         py::arg("proportions").noconvert(), py::arg("noise").noconvert(),
         py::arg("freedom").noconvert(), py::arg("residual").noconvert(),

@@ -5,9 +5,9 @@
 // done are put aside and the rest moved together. Gram and cross are device memory; results and all
 // other arrays are the host's. A target's bits do not depend on the other targets.
 //   fit_mixtures  the bits of the CPU's
-//   lasso_paths   the CPU's duality gap, from a gradient formed anew; the CPU's sweeps visit
-//                 sparse targets' coordinates in another order, so the weights differ within the
-//                 gap
+//   lasso_paths   the CPU's bound of the duality gap, certified from a gradient formed anew with
+//                 the float32 Gram matrix. Where the CPU takes int16 codes of it (gram_codes.hpp)
+//                 or visits fewer coordinates, the weights differ within that gap
 // A failed CUDA call throws std::runtime_error.
 #pragma once
 
@@ -50,7 +50,10 @@ struct DeviceMixture {
   const float* variances;  // (T, K)
   std::size_t n_components;
   double n_rows;
-  bool corrected, normal;
+  const double* kept;  // (n_kept,)
+  std::size_t n_kept;
+  double extra_rows;
+  bool normal;
   int max_sweeps;
   double tolerance;
   float *weights, *deviations, *proportions;  // proportions and noise: where EM starts, and ends

@@ -84,7 +84,7 @@ struct FixedPointElement {
   }
 };
 
-// Element row: its margin.  See margin_block and finish_margins.
+// Element row: its margin.  See sum_exponentials and finish_margins.
 template <typename Logit>
 struct MarginElement {
   const Logit* logits;  // (n_rows, n_classes)
@@ -112,9 +112,13 @@ struct MarginElement {
     }
     double sum = 0.0;
     if (kind != MarginKind::kMax && kind != MarginKind::kCorrect)
-      for (std::size_t c = 0; c < n_classes; c += 2)
-        sum += static_cast<double>(exp_f32(other(z, label, c) - largest) +
-                                   exp_f32(other(z, label, c + 1) - largest));
+      for (std::size_t c = 0; c < n_classes; c += 4) {
+        const float first =
+            exp_f32(other(z, label, c) - largest) + exp_f32(other(z, label, c + 1) - largest);
+        const float second =
+            exp_f32(other(z, label, c + 2) - largest) + exp_f32(other(z, label, c + 3) - largest);
+        sum += static_cast<double>(first + second);
+      }
     out[index] = finish_margin(kind, to_float(z[label]), largest, sum);
   }
 };

@@ -4,8 +4,9 @@
 
 #include "cuda_check.cuh"
 #include "elements.hpp"
-#include "exact_blocks.cuh"
+#include "exact_product_blocks.cuh"
 #include "exact_sums.hpp"
+#include "gram_blocks.cuh"
 
 namespace pyattr {
 namespace cuda {

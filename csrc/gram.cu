@@ -5,7 +5,7 @@
 #include "cuda_kernels.hpp"
 #include "device_kernels.hpp"
 #include "elements.hpp"
-#include "exact_blocks.cuh"
+#include "gram_blocks.cuh"
 
 namespace pyattr {
 namespace cuda {

@@ -28,7 +28,8 @@
 #include "packed_matmul.hpp"
 #include "simd.hpp"
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__CUDACC__) && !defined(PYATTR_NO_CLONES)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__CUDACC__) && \
+    !defined(PYATTR_NO_CLONES) && !defined(PYATTR_AVX2)
 #define PYATTR_VPOPCNT 1
 #include <immintrin.h>
 #endif

@@ -8,7 +8,8 @@
 
 #include "column_sums.cuh"
 #include "device_solvers.hpp"
-#include "panel_blocks.cuh"
+#include "panel_rules.cuh"
+#include "trailing_block.cuh"
 
 namespace pyattr {
 namespace cuda {

@@ -1,8 +1,8 @@
 // What a sweep does to one coordinate of one target, and what follows a sweep, for host and device.
 //
-// The same operations in the same order as the lanes of coordinate_descent.hpp and
-// scale_mixture.hpp, which define them: where their arithmetic changes, this must follow
-// (tests/test_cuda_solvers.py compares the bits).
+// For mixtures the operations of scale_mixture.hpp's lanes, in their order: where its arithmetic
+// changes, this must follow (tests/test_cuda_solvers.py compares the bits). For LASSO the objective
+// and the gap of coordinate_descent.hpp, but float32 Gram entries throughout.
 #pragma once
 
 #include <cmath>
@@ -33,7 +33,7 @@ struct LassoLane {
   double wb, wg, l1, largest;  // w.b, w.g, |w|_1 and |g|_oo after a sweep
 };
 
-// sweep_lanes of coordinate_descent.hpp.
+// To the minimum over one coordinate: soft thresholding.
 PYATTR_HD LaneStep lasso_step(const LassoLane& lane, float diagonal, float gradient, float weight) {
   const float inverse = diagonal > 0.0f ? 1.0f / diagonal : 0.0f;
   const float value = gradient + diagonal * weight;
@@ -43,7 +43,7 @@ PYATTR_HD LaneStep lasso_step(const LassoLane& lane, float diagonal, float gradi
   return {(next - weight) * lane.moving, lane.moving > 0.0f ? next : weight};
 }
 
-// duality_gap of coordinate_descent.hpp, for lambda before it is rounded to float32.
+// duality_gap of lasso_problem.hpp, for lambda before it is rounded to float32.
 inline double lasso_gap(const LassoLane& lane, double lambda) {
   const double residual = lane.square - lane.wb - lane.wg, inner = lane.square - lane.wb;
   const double scale = lane.largest > lambda ? lambda / lane.largest : 1.0;
@@ -57,12 +57,15 @@ constexpr int kSweepsToRefresh = 25;
 
 struct MixtureRules {
   int n_components;
-  double n_rows;
-  bool corrected, normal;
+  double n, n_rows;    // of coordinates and of rows
+  const double* kept;  // (n_kept,) rho where mean_j h_j = 0, 1 / (n_kept - 1), ... 1
+  std::size_t n_kept;
+  double extra_rows;
+  bool normal;
   double tolerance;
 };
 
-// v = sigma^2 / m; boost = 1 / (1 - c) and damp = c / (1 - c); moving: 1, or 0 at rest.
+// v = sigma^2 / (rho m); boost = 1 / rho and damp = 1 / rho - 1; moving: 1, or 0 at rest.
 struct MixtureScalars {
   float v, inverse_v, boost, damp, moving;
 };
@@ -128,14 +131,23 @@ PYATTR_HD MixtureStep mixture_step(const MixtureScalars& lane, const MixtureView
   return {change, spread, h, diagonal * (change * change), next * next};
 }
 
+// MixtureBatch::kept of scale_mixture.hpp: rho by the degrees of freedom a row.
+inline double kept_precision(const MixtureRules& rules, double freedom) {
+  constexpr double kLeast = 0.01;
+  const double last = static_cast<double>(rules.n_kept - 1);
+  const double at = at_most(freedom * rules.n_rows / rules.n, 1.0) * last;
+  const auto below = static_cast<std::size_t>(at_most(at, last - 1.0));
+  const double part = at - static_cast<double>(below);
+  return at_least(rules.kept[below] * (1.0 - part) + rules.kept[below + 1] * part, kLeast);
+}
+
 inline void set_noise(MixtureLane& lane, const MixtureRules& rules, double noise) {
-  constexpr double kMost = 0.9;
-  const double c = rules.corrected ? at_most(lane.freedom, kMost) : 0.0;
+  const double rho = kept_precision(rules, lane.freedom);
   lane.noise = noise;
-  lane.scalars.v = static_cast<float>(noise / rules.n_rows);
-  lane.scalars.inverse_v = static_cast<float>(rules.n_rows / noise);
-  lane.scalars.boost = static_cast<float>(1.0 / (1.0 - c));
-  lane.scalars.damp = static_cast<float>(c / (1.0 - c));
+  lane.scalars.v = static_cast<float>(noise / rho / rules.n_rows);
+  lane.scalars.inverse_v = static_cast<float>(rules.n_rows / noise * rho);
+  lane.scalars.boost = static_cast<float>(1.0 / rho);
+  lane.scalars.damp = static_cast<float>(1.0 / rho - 1.0);
   lane.scalars.moving = lane.running ? 1.0f : 0.0f;
 }
 
@@ -147,7 +159,6 @@ inline void clear_sums(MixtureLane& lane) {
 // MixtureBatch::update of scale_mixture.hpp: EM's step after a sweep.
 inline void update_mixture(MixtureLane& lane, const MixtureRules& rules, int sweep) {
   constexpr int kLeast = 8;
-  constexpr double kMost = 0.9;
   constexpr float kLeastShare = 1e-8f;
   if (lane.running) {
     double total = 0.0;
@@ -159,15 +170,13 @@ inline void update_mixture(MixtureLane& lane, const MixtureRules& rules, int swe
     if (rules.normal && lane.shrink_sum > 0.0)
       lane.tau2[1] = static_cast<float>(lane.square_sum / lane.shrink_sum);
     lane.residual = at_least(lane.square - lane.explained, 0.0);
-    double freedom = lane.shrink_sum / rules.n_rows;
-    double noise = lane.residual + freedom * lane.noise;
-    if (rules.corrected) {
-      if (sweep > 1) freedom = 0.5 * (freedom + lane.freedom);
-      const double left = 1.0 - at_most(freedom, kMost);
-      noise = std::sqrt(lane.noise * at_most(lane.residual / (left * left), lane.square));
-    }
-    lane.freedom = freedom;
+    const double freedom = lane.shrink_sum / rules.n_rows;
+    lane.freedom = sweep > 1 ? 0.5 * (freedom + lane.freedom) : freedom;
     lane.sweeps = sweep;
+    const double extra = rules.extra_rows / rules.n_rows;
+    const double left = at_least(1.0 - lane.freedom, 0.0) + extra;
+    const double unexplained = (lane.residual + extra * lane.square) / left;
+    const double noise = std::sqrt(lane.noise * at_most(unexplained, lane.square));
     set_noise(lane, rules, at_least(noise, 1e-6 * lane.square));
     if (sweep >= kLeast && lane.moved <= rules.tolerance * lane.square) {
       lane.running = 0;

@@ -5,7 +5,8 @@
 #include "cuda_kernels.hpp"
 #include "device_kernels.hpp"
 #include "elements.hpp"
-#include "exact_blocks.cuh"
+#include "exact_product_blocks.cuh"
+#include "gram_blocks.cuh"
 #include "product_blocks.cuh"
 
 namespace pyattr {

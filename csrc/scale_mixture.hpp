@@ -5,18 +5,22 @@
 //   cross  b (T, n) float32  X^T y / m
 //   square s (T,)   float64  y^T y / m
 //   prior    w_j ~ sum_k pi_k N(0, tau_k^2), tau_0 = 0;   variances (T, K) float32 of tau_k^2
-// With g = b - G w, d = G_jj, v = sigma^2 / m, r = d w_j + g_j / (1 - c) and q_k = tau_k^2 / (v + d
-// tau_k^2), component k has posterior mean q_k r, variance q_k v and weight
+// With g = b - G w, d = G_jj, v = sigma^2 / (rho m), r = d w_j + g_j / rho and q_k = tau_k^2 / (v +
+// d tau_k^2), component k has posterior mean q_k r, variance q_k v and weight
 //   phi_k ~ pi_k sqrt(v / (v + d tau_k^2)) exp(q_k r^2 / 2 v).
-// Then w_j = sum phi_k q_k r, pi_k = mean_j phi_jk; with h_j = d Var_j / v = dw_j / d(r/d) and RSS
-// = s - b.w - g.w the noise is re-estimated after each sweep.
-//   c = 0 (mean field):   sigma^2 = RSS + sum_j d_j Var_j          [the variational bound's
-//   maximum] c = sum_j h_j / m:    sigma^2 = RSS / (1 - c)^2                [TAP, the fixed point
-//   of AMP]
-// c corrects each coordinate's evidence for the part of the residual that the coordinate itself has
-// absorbed; on independent masks the result is the Bayes-optimal one. A coordinate moves to the
-// root of its own equation by a Newton step, so that sweeps with c > 0 are still coordinate descent
-// of a fixed objective and do not diverge on correlated masks, as AMP does.
+// Then w_j = sum phi_k q_k r, pi_k = mean_j phi_jk. After each sweep, with h_j = d Var_j / v = dw_j
+// / d(r/d), c = sum_j h_j / m and RSS = s - b.w - g.w, the noise is
+//   sigma^2 = (RSS + e s / m) / (1 - c + e / m),
+// e extra rows at the mean subset, with a square of s, that no w explains: it is never 0.
+//
+// rho is the share of the precision m d / sigma^2 that w_j keeps when the other coordinates, as
+// uncertain as they are, are integrated out. 1 is mean field; on independent rows it is 1 - c and
+// the fixed point that of approximate message passing, the Bayes-optimal one. In general it is a
+// function of mean_j h_j and the spectrum of G, given as a table (Opper and Winther, "Adaptive and
+// self-averaging TAP mean-field theory", PRE 2001). A coordinate moves to the root of its own
+// equation by a Newton step, so that sweeps with rho < 1 are still coordinate descent of a fixed
+// objective and do not diverge on correlated masks, as message passing does. Nor would message
+// passing be a faster start: it takes as many products with G as there are sweeps, or more.
 //
 // Method.  16 targets side by side in SIMD lanes; lanes never mix. kBlock coordinates at a time are
 // updated one after the other, then the whole gradient by one small matrix product. Gradients
@@ -24,6 +28,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -39,7 +44,7 @@ constexpr int kMaxComponents = 16;
 constexpr int kRefresh = 25;
 constexpr int kLeastSweeps = 8;        // the prior may still move where the means do not yet
 constexpr float kLeastWeight = 1e-8f;  // of the widest component: no sum of weights is ever 0
-constexpr double kMostFreedom = 0.9;   // c stays below
+constexpr double kLeastKept = 0.01;    // rho stays above
 
 struct MixtureProblem {
   const float* gram;
@@ -48,8 +53,10 @@ struct MixtureProblem {
   const float* variances;  // (T, K)
   std::size_t n, n_components;
   double n_rows;
-  bool corrected;  // whether c = sum h / m, or 0
-  bool normal;     // re-estimate tau_1^2 (of K = 2) too: tau_1^2 = sum w^2 / sum h (MacKay)
+  const double* kept;  // (L,) rho where mean_j h_j = 0, 1 / (L - 1), ... 1; L >= 2
+  std::size_t n_kept;
+  double extra_rows;  // e
+  bool normal;        // re-estimate tau_1^2 (of K = 2) too: tau_1^2 = sum w^2 / sum h (MacKay)
   int max_sweeps;
   double tolerance;  // stop when sum_j d_j (change of w_j)^2 <= tolerance * s
 };
@@ -59,7 +66,7 @@ struct MixtureFit {
   float* deviations;     // (T, n) posterior standard deviations
   float* proportions;    // (T, K) in: where EM starts; out: pi
   double* noise;         // (T,)   in: where EM starts; out: sigma^2
-  double* freedom;       // (T,)   c = sum_j h_j / m, effective degrees of freedom a row
+  double* freedom;       // (T,)   c, effective degrees of freedom a row
   double* residual;      // (T,)   RSS
   std::int32_t* sweeps;  // (T,)   sweeps done; negative: the tolerance was not reached
 };
@@ -235,16 +242,14 @@ class MixtureBatch {
     if (problem_.normal && state_.shrink_sum[l] > 0.0)
       state_.tau2[1][l] = static_cast<float>(state_.square_sum[l] / state_.shrink_sum[l]);
     residual_[l] = std::max(square_[l] - explained_[l], 0.0);
-    double freedom = state_.shrink_sum[l] / problem_.n_rows;
-    double noise = residual_[l] + freedom * noise_[l];
-    if (problem_.corrected) {
-      // Undamped, a large noise now gives a small c and a small noise next time, and so on.
-      if (sweep > 1) freedom = 0.5 * (freedom + state_.freedom[l]);
-      const double left = 1.0 - std::min(freedom, kMostFreedom);
-      noise = std::sqrt(noise_[l] * std::min(residual_[l] / (left * left), square_[l]));
-    }
-    state_.freedom[l] = freedom;
+    // Undamped, a large noise now gives a small c and a small noise next time, and so on.
+    const double freedom = state_.shrink_sum[l] / problem_.n_rows;
+    state_.freedom[l] = sweep > 1 ? 0.5 * (freedom + state_.freedom[l]) : freedom;
     sweeps_[l] = sweep;
+    const double extra = problem_.extra_rows / problem_.n_rows;
+    const double left = std::max(1.0 - state_.freedom[l], 0.0) + extra;
+    const double unexplained = (residual_[l] + extra * square_[l]) / left;
+    const double noise = std::sqrt(noise_[l] * std::min(unexplained, square_[l]));
     set_noise(l, std::max(noise, 1e-6 * square_[l]));
     if (sweep < kLeastSweeps || state_.moved[l] > problem_.tolerance * square_[l]) return;
     running_[l] = false;
@@ -253,13 +258,23 @@ class MixtureBatch {
   }
 
   void set_noise(std::size_t l, double noise) {
-    const double c = problem_.corrected ? std::min(state_.freedom[l], kMostFreedom) : 0.0;
+    const double rho = kept(state_.freedom[l]);
     noise_[l] = noise;
-    state_.v[l] = static_cast<float>(noise / problem_.n_rows);
-    state_.inverse_v[l] = static_cast<float>(problem_.n_rows / noise);
-    state_.boost[l] = static_cast<float>(1.0 / (1.0 - c));
-    state_.damp[l] = static_cast<float>(c / (1.0 - c));
+    state_.v[l] = static_cast<float>(noise / rho / problem_.n_rows);
+    state_.inverse_v[l] = static_cast<float>(problem_.n_rows / noise * rho);
+    state_.boost[l] = static_cast<float>(1.0 / rho);
+    state_.damp[l] = static_cast<float>(1.0 / rho - 1.0);
     state_.moving[l] = running_[l] ? 1.0f : 0.0f;
+  }
+
+  // rho where sum h = c m, between the entries of the table on a line.
+  double kept(double freedom) const {
+    const double last = static_cast<double>(problem_.n_kept - 1);
+    const double at = std::min(freedom * problem_.n_rows / static_cast<double>(n_), 1.0) * last;
+    const auto below = static_cast<std::size_t>(std::min(at, last - 1.0));
+    const double part = at - static_cast<double>(below);
+    const double rho = problem_.kept[below] * (1.0 - part) + problem_.kept[below + 1] * part;
+    return std::max(rho, kLeastKept);
   }
 
   void clear_sums() {

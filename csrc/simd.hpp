@@ -9,6 +9,8 @@
 // multiply-add), no -ffast-math, and no libm, whose exp and log differ between processors.
 // (-fno-trapping-math, which lets gcc turn selects into blends, changes no value.)
 // PYATTR_NO_CLONES compiles the baseline alone; tests/test_kernels.py compares its bits.
+// PYATTR_AVX2 leaves AVX-512 out: bench/bench_kernels.py --avx2 measures that level on a processor
+// that has more.
 #pragma once
 
 #if defined(__CUDACC__)
@@ -27,10 +29,12 @@
 
 #if defined(PYATTR_NO_CLONES)
 #define PYATTR_CLONES
-#elif defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
-#define PYATTR_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
+#elif !defined(__x86_64__) || !defined(__GNUC__) || defined(__clang__) || defined(__CUDACC__)
 #define PYATTR_CLONES
+#elif defined(PYATTR_AVX2)
+#define PYATTR_CLONES __attribute__((target_clones("arch=x86-64-v3", "default")))
+#else
+#define PYATTR_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #endif
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__

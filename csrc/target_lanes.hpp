@@ -16,12 +16,13 @@ constexpr std::size_t kBlock = 16;
 
 typedef float TargetLanes __attribute__((vector_size(kLanes * sizeof(float))));
 
-// gradient[i] -= sum over b of gram[first + b, i] * step[b] for all i: (n, kBlock) @ (kBlock, 16).
+// gradient[i] -= sum over b of gram[first + b, i] * step[b] for all i from `begin` on:
+// (n, kBlock) @ (kBlock, 16).
 PYATTR_INLINE void apply_steps(const float* gram, std::size_t n, std::size_t first,
-                               std::size_t n_block, const TargetLanes* step,
-                               TargetLanes* gradient) {
+                               std::size_t n_block, const TargetLanes* step, TargetLanes* gradient,
+                               std::size_t begin = 0) {
   const float* rows = gram + first * n;
-  std::size_t i = 0;
+  std::size_t i = begin;
   for (; i + 4 <= n; i += 4) {
     TargetLanes a0 = gradient[i], a1 = gradient[i + 1], a2 = gradient[i + 2], a3 = gradient[i + 3];
     for (std::size_t b = 0; b < n_block; ++b) {

@@ -94,8 +94,11 @@ def margins_float16(
     begin: int,
     end: int,
 ) -> None: ...
+class GramCodes:
+    def __init__(self, gram: NDArray[np.float32]) -> None: ...
+
 def lasso_paths(
-    gram: NDArray[np.float32],
+    gram: GramCodes,
     cross: NDArray[np.float32],
     square: NDArray[np.float64],
     lambdas: NDArray[np.float64],
@@ -116,7 +119,8 @@ def fit_mixtures(
     square: NDArray[np.float64],
     variances: NDArray[np.float32],
     n_rows: float,
-    corrected: bool,
+    kept: NDArray[np.float64],
+    extra_rows: float,
     normal: bool,
     max_sweeps: int,
     tolerance: float,

@@ -107,6 +107,8 @@ def check_labels(labels: ArrayLike, n_classes: int) -> NDArray[np.int64]:
         array = array.astype(np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise bad_value("labels", "a vector of integers", f"{array.ndim}-dimensional {array.dtype}")
-    if array.size and (array.min() < 0 or array.max() >= n_classes):
+    numbers = np.ascontiguousarray(array, np.int64)
+    # One pass: as whole numbers without sign negative ones are above all classes.
+    if array.size and numbers.view(np.uint64).max() >= n_classes:
         raise bad_value("labels", f"values in [0, {n_classes})", f"{array.min()} to {array.max()}")
-    return np.ascontiguousarray(array, np.int64)
+    return numbers

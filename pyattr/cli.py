@@ -1,17 +1,18 @@
-"""The command line: `pyattr demo`."""
+"""The command line: `pyattr demo`, `pyattr plan`."""
 
 from __future__ import annotations
 
 import importlib.util
 import io
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pyattr import __version__
@@ -23,6 +24,7 @@ __all__ = ["main"]
 
 INTERRUPTED = 130  # as shells report a command ended by Ctrl-C
 _MIN_WIDTH = 80  # columns that the table needs
+_DEMO_OPTIONS = ("n_train", "n_test", "seed", "path", "out")
 _EXTRAS = {"torch": "torch", "sklearn": "scikit-learn", "jinja2": "jinja2", "PIL": "pillow"}
 
 
@@ -37,6 +39,7 @@ def main() -> None:
     Example:
       pyattr demo --n-train 500 --out my-demo
       open my-demo/report.html in a browser
+      pyattr plan --n-train 50000 --n-targets 100
     """  # noqa: D301 - click's mark for lines to be kept
 
 
@@ -98,26 +101,76 @@ def _run_demo(out: Path, options: dict[str, Any]) -> None:
         demo.check_out(out)
         dataset = demo.dataset_of(config)
     except (ValueError, OSError, RuntimeError) as error:
-        raise click.ClickException(_sentence(error)) from error
+        raise click.ClickException(_sentence(error, _DEMO_OPTIONS)) from error
     with _bars() as progress:
         results = demo.run(config, progress, dataset)
     try:
         files = demo.save(results, out)
     except (ValueError, OSError) as error:
-        raise click.ClickException(_sentence(error)) from error
+        raise click.ClickException(_sentence(error, _DEMO_OPTIONS)) from error
+    _print(demo.table(results, max(Console().width, _MIN_WIDTH)))
+    seconds = results["seconds"]["total"]
+    Console(highlight=False).print(
+        f"\nTook {seconds:.0f} s. Open {files[1]}; data in {files[0]}.", soft_wrap=True
+    )
+
+
+@main.command("plan")
+@click.option("--n-train", type=int, required=True, help="Training examples, or sellers.")
+@click.option("--n-targets", type=int, default=1, show_default=True, help="Outputs of a model.")
+@click.option("--p", type=float, default=0.5, show_default=True, help="Share of a mask.")
+@click.option("--epsilon", type=float, default=0.05, show_default=True, help="Gap, in Var f.")
+@click.option("--delta", type=float, default=0.05, show_default=True, help="False acceptances.")
+@click.option("--r2", type=float, default=0.9, show_default=True, help="Linear share of Var f.")
+@click.option(
+    "--seed-share", type=float, default=0.0, show_default=True, help="Of Var f, by seeds."
+)
+@click.option("--odd-weight", type=float, default=0.005, show_default=True, help="Odd, not linear.")
+@click.option("--mean", type=float, default=0.0, show_default=True, help="|E f| / sd f.")
+@click.option("--pilot", metavar="NPZ", help="Recorded masks and outputs: R² and mean.")
+@click.option("--verifier-seconds", type=float, default=1.0, show_default=True, help="A training.")
+@click.option("--prover-seconds", type=float, help="A training; else the verifier's.")
+@click.option("--verifier-price", type=float, default=1.0, show_default=True, help="An hour.")
+@click.option("--prover-price", type=float, help="An hour; else the verifier's.")
+@click.option("--prize", type=float, help="Money that depends on the scores.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def plan_command(as_json: bool, pilot: str | None, **options: Any) -> None:
+    """Say what verifying scores will cost, by every method.
+
+    Recommends the cheapest, or none where verifying is not worth it. Trains nothing.
+
+    \b
+    Example:
+      pyattr plan --n-train 50000 --n-targets 100 --prover-price 0.2
+    """  # noqa: D301
+    from pyattr.planning import plan
+    from pyattr.planning.recorded import read_recorded
+    from pyattr.planning.table import table
+
+    try:
+        recorded = None if pilot is None else read_recorded(pilot)
+        made = plan(**options, pilot=recorded)
+    except (ValueError, OSError) as error:
+        raise click.ClickException(_sentence(error, (*options, "pilot"))) from error
+    if as_json:
+        click.echo(json.dumps(made.to_dict(), indent=2))
+        return
+    _print(table(made))
+
+
+def _print(renderable: RenderableType) -> None:
+    """Print to standard output at its width, which is taken to be 80 columns at least."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without Greek letters
     console = Console(highlight=False)
     width = max(console.width, _MIN_WIDTH)
-    console.print(demo.table(results, width), width=width, soft_wrap=width > console.width)
-    seconds = results["seconds"]["total"]
-    console.print(f"\nTook {seconds:.0f} s. Open {files[1]}; data in {files[0]}.", soft_wrap=True)
+    console.print(renderable, width=width, soft_wrap=width > console.width)
 
 
-def _sentence(error: Exception) -> str:
-    """An error's message on one line, for the user."""
+def _sentence(error: Exception, names: Iterable[str]) -> str:
+    """An error's message on one line, for the user; arguments by the names of their options."""
     words = " ".join(str(error).split())
-    for name in ("n_train", "n_test", "seed", "path", "out"):
+    for name in names:
         if words.startswith(f"{name}: "):
             return f"--{name.replace('_', '-')}{words.removeprefix(name)}"
     return words

@@ -7,6 +7,7 @@ What is summed are bits (`gram`) and outputs in fixed point (`to_fixed_point`,
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from pyattr.errors import bad_value, check_count
 from pyattr.kernels import backend, compiled
 from pyattr.threads import over_outputs, over_rows, over_triangle
 
-__all__ = ["exact_matmul_transposed", "gram", "to_fixed_point"]
+__all__ = ["column_counts", "exact_matmul_transposed", "gram", "intersections", "to_fixed_point"]
 
 _GRAM_TILE = 64
+_TURNED_TILES = 8  # tiles that are turned together
 _GRAM_ROWS = 1 << 15  # masks turned at a time: a tile of them, 256 KiB, stays in L2
 _MAX_MASKS = (1 << 31) - 1
 
@@ -62,10 +64,63 @@ def gram(
 def _add_gram(bits: NDArray[np.uint8], n_train: int, kernel: int, out: NDArray[np.int32]) -> None:
     n_tiles, n_blocks = -(-n_train // _GRAM_TILE), 8 * -(-len(bits) // 256)
     turned = np.empty((n_tiles, n_blocks, _GRAM_TILE), np.uint32)
+    n_groups = -(-n_tiles // _TURNED_TILES)
     over_rows(
-        n_tiles, len(bits) * 8, lambda b, e: compiled().turn_masks(bits, n_train, turned, b, e)
+        n_groups,
+        len(bits) * 8 * _TURNED_TILES,
+        lambda b, e: compiled().turn_masks(
+            bits, n_train, turned, b * _TURNED_TILES, min(e * _TURNED_TILES, n_tiles)
+        ),
     )
     over_triangle(n_tiles, lambda b, e: compiled().gram(turned, kernel, out, b, e))
+
+
+def intersections(packed: ArrayLike, n_train: int) -> NDArray[np.int32]:
+    """``masks @ masks.T``: how many examples two masks share.
+
+    Parameters
+    ----------
+    packed : (n_masks, row_bytes) uint8
+    n_train : int
+
+    Returns
+    -------
+    (n_masks, n_masks) int32
+        Exact on every backend.
+    """
+    n_train = check_count("n_train", n_train, 1)
+    bits = check_packed(packed, n_train)
+    if backend() == "reference":
+        return reference.intersections(bits, n_train)
+    n_masks, out = len(bits), np.zeros((len(bits), len(bits)), np.int32)
+    # Masks stand for examples and examples for masks: rows of words are turned already.
+    kernel, n_tiles = compiled().fastest_gram_kernel(), -(-n_masks // _GRAM_TILE)
+    for first in range(0, bits.shape[1], _GRAM_ROWS // 8):
+        part = bits[:, first : first + _GRAM_ROWS // 8]
+        n_blocks = 8 * -(-part.shape[1] // 32)
+        words = np.zeros((n_tiles * _GRAM_TILE, n_blocks), "<u4")
+        words.view(np.uint8)[:n_masks, : part.shape[1]] = part
+        tiles = words.reshape(n_tiles, _GRAM_TILE, n_blocks).transpose(0, 2, 1)
+        turned = np.ascontiguousarray(tiles, np.uint32)
+        over_triangle(n_tiles, functools.partial(compiled().gram, turned, kernel, out))
+    return out
+
+
+def column_counts(packed: ArrayLike, n_train: int) -> NDArray[np.int64]:
+    """Number of masks that each example is in: the diagonal of `gram`.
+
+    Parameters
+    ----------
+    packed : (n_masks, row_bytes) uint8
+    n_train : int
+
+    Returns
+    -------
+    (n_train,) int64
+        Exact on every backend.
+    """
+    ones = np.ones((len(check_packed(packed, n_train)), 1), np.int32)
+    return exact_matmul_transposed(packed, ones, n_train)[:, 0]
 
 
 def to_fixed_point(

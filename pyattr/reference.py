@@ -233,6 +233,12 @@ def packed_matmul_transposed(
     return product
 
 
+def intersections(packed: NDArray[np.uint8], n_train: int) -> NDArray[np.int32]:
+    """Numbers of examples that two masks share, (n_masks, n_masks) int32."""
+    masks = unpack(packed, n_train).astype(np.int32)
+    return masks @ masks.T
+
+
 def gram(packed: NDArray[np.uint8], n_train: int) -> NDArray[np.int32]:
     """Numbers of masks that hold both i and j, (n_train, n_train) int32."""
     masks = unpack(packed, n_train).astype(np.int32)

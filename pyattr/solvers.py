@@ -112,14 +112,16 @@ def lasso_paths(
     weights = np.zeros(shape, np.float32)
     gaps, errors = np.full((2, *lambdas.shape), np.nan)
     n_done = np.zeros(n_targets, np.int32)
-    given = (gram, cross, square, np.ascontiguousarray(lambdas), steps, tolerance)
-    out = (weights, gaps, errors, n_done)
-    solve = _solver("lasso_paths", gram, cross)
+    paths = LassoPaths(weights, gaps, errors, n_done)
+    given = (cross, square, np.ascontiguousarray(lambdas), steps, tolerance, held_out, *paths)
     if backend() == "cuda":
-        solve(*given, held_out, *out, n_train)
-    else:
-        over_outputs(1, n_targets, 1, lambda _b, _e, *part: solve(*given, held_out, *out, *part))
-    return LassoPaths(weights, gaps, errors, n_done)
+        compiled().lasso_paths(gram, *given, n_train)
+        return paths
+    _check_on_host(gram, cross)
+    # The codes are made once, by the first thread that comes to a dense target, if any does.
+    codes = _cpu.GramCodes(gram)
+    over_outputs(1, n_targets, 1, lambda _b, _e, *part: _cpu.lasso_paths(codes, *given, *part))
+    return paths
 
 
 class MixtureFits(NamedTuple):
@@ -132,7 +134,7 @@ class MixtureFits(NamedTuple):
     proportions : (n_targets, n_components) float32
         Fitted weights of the prior's components.
     noise : (n_targets,) float64
-        Fitted noise variance; with the correction, that of a fresh row around the prediction.
+        Fitted noise variance.
     freedom : (n_targets,) float64
         Effective degrees of freedom over the number of rows.
     residual : (n_targets,) float64
@@ -158,7 +160,8 @@ def fit_mixtures(
     variances: Float32,
     *,
     proportions: Float32 | None = None,
-    corrected: bool = True,
+    kept: Float64 | None = None,
+    extra_rows: float = 0.0,
     normal: bool = False,
     tolerance: float = 1e-6,
     max_sweeps: int = 300,
@@ -175,8 +178,13 @@ def fit_mixtures(
         Variances of the prior's components, rising from 0; 2 to 16 components.
     proportions : (n_targets, n_components) float32, optional
         Where EM starts; by default all equal.
-    corrected : bool
-        Whether to correct each coordinate's evidence for what it has itself absorbed (TAP).
+    kept : (n_points,) float64, optional
+        What is left of a score's own precision where the scores are shrunk by a mean factor of
+        0, ... 1, evenly spaced (`pyattr.attribution.spectrum.kept_precision`); by default 1:
+        mean field.
+    extra_rows : float
+        How many rows to add at the mean subset, with an output one standard deviation from the
+        mean that no score explains. With 1 a fit to few rows never passes for one without noise.
     normal : bool
         One normal prior instead, with its variance fitted too: the second of two components.
     tolerance : float
@@ -199,24 +207,17 @@ def fit_mixtures(
         np.zeros(n_targets),
         np.zeros(n_targets, np.int32),
     )
-    given = (gram, cross, square, variances, float(n_rows), corrected, normal)
-    solve = _solver("fit_mixtures", gram, cross)
+    kept = np.ones(2) if kept is None else kept
+    rules = (float(n_rows), kept, extra_rows, normal, max_sweeps, tolerance)
+    given = (cross, square, variances, *rules, *fits)
     if backend() == "cuda":
-        solve(*given, max_sweeps, tolerance, *fits, n_train)
+        compiled().fit_mixtures(gram, *given, n_train)
         return fits
-    over_outputs(
-        1,
-        n_targets,
-        1,
-        lambda _b, _e, *part: solve(*given, max_sweeps, tolerance, *fits, *part),
-    )
+    _check_on_host(gram, cross)
+    over_outputs(1, n_targets, 1, lambda _b, _e, *part: _cpu.fit_mixtures(gram, *given, *part))
     return fits
 
 
-def _solver(name: str, *matrices: object) -> Any:
-    """Return the backend's solver; only the device's takes matrices that lie on it."""
-    if backend() == "cuda":
-        return getattr(compiled(), name)
+def _check_on_host(*matrices: object) -> None:
     if any(is_on_device(matrix) for matrix in matrices):
         raise bad_value("gram, cross", 'use_backend("cuda") for arrays on a device', backend())
-    return getattr(_cpu, name)

@@ -21,7 +21,8 @@ __all__ = ["get_num_threads", "over_outputs", "over_rows", "over_triangle", "set
 _TARGET_BLOCK = 16  # targets that share one table look-up (csrc/packed_matmul.hpp)
 _MIN_OUTPUTS = 512  # with fewer outputs a thread, building the tables would cost more
 _MIN_WORK = 1 << 16  # elements that are worth a thread's start
-_TRIANGLE_TASKS = 4  # a thread: the pool evens out what the areas do not
+_MIN_TILES = 4  # rows of tiles that share their partners in cache (csrc/gram.hpp)
+_TASKS = 4  # a thread, where cutting finer costs nothing: whoever is done takes the next
 
 _n_threads = os.cpu_count() or 1
 _pool: ThreadPoolExecutor | None = None
@@ -60,18 +61,27 @@ if hasattr(os, "register_at_fork"):
 
 
 def _run(tasks: list[Callable[[], None]]) -> None:
-    """Run the tasks, which write to disjoint outputs, and wait for them."""
+    """Run the tasks, which write to disjoint outputs, and wait for them.
+
+    The calling thread is one of the threads: it runs the first task, then takes back from the end
+    those that nobody has begun.
+    """
     global _pool
-    if len(tasks) == 1 or _n_threads == 1:
+    if len(tasks) <= 1 or _n_threads == 1:
         for task in tasks:
             task()
         return
+    own, *others = tasks
     with _pool_lock:
         if _pool is None:
-            _pool = ThreadPoolExecutor(_n_threads, thread_name_prefix="pyattr")
-        futures = [_pool.submit(task) for task in tasks]
-    for future in futures:
-        future.result()
+            _pool = ThreadPoolExecutor(_n_threads - 1, thread_name_prefix="pyattr")
+        futures = [_pool.submit(task) for task in others]
+    own()
+    for future, task in zip(reversed(futures), reversed(others), strict=True):
+        if future.cancel():
+            task()
+        else:
+            future.result()
 
 
 def _split(size: int, parts: int, step: int = 1) -> list[tuple[int, int]]:
@@ -89,10 +99,14 @@ def over_rows(n_rows: int, work_per_row: int, kernel: Callable[[int, int], None]
     ----------
     n_rows : int
     work_per_row : int
-        Elements touched a row; ranges are not cut below about 2^16 elements.
+        Elements touched a row; ranges are not cut below about 2^16 elements, or below 2^18 to
+        have more ranges than threads.
     kernel : callable
     """
-    parts = min(_n_threads, n_rows * work_per_row // _MIN_WORK)
+    n_elements = n_rows * work_per_row
+    parts = min(_n_threads, n_elements // _MIN_WORK)
+    if parts > 1:
+        parts = max(parts, min(_TASKS * _n_threads, n_elements // (_TASKS * _MIN_WORK)))
     _run([partial(kernel, *rows) for rows in _split(n_rows, parts)])
 
 
@@ -101,7 +115,8 @@ def over_outputs(
 ) -> None:
     """Call ``kernel(begin, end, target_begin, target_end)`` on blocks of a product's outputs.
 
-    Targets are split first: each block of targets needs its own tables.
+    Outputs are split first: each thread makes tables for its outputs, and turns only their masks.
+    Few outputs would not repay the tables: then targets are split.
 
     Parameters
     ----------
@@ -110,9 +125,9 @@ def over_outputs(
         Ranges of outputs begin at multiples of it.
     kernel : callable
     """
-    columns = _split(n_targets, _n_threads, _TARGET_BLOCK)
-    parts = min(-(-_n_threads // len(columns)), n_outputs // _MIN_OUTPUTS)
-    rows = _split(n_outputs, parts, step)
+    rows = _split(n_outputs, min(_n_threads, n_outputs // _MIN_OUTPUTS), step)
+    parts = -(-_n_threads // len(rows))
+    columns = _split(n_targets, parts if parts == 1 else _TASKS * parts, _TARGET_BLOCK)
     _run([partial(kernel, *r, *c) for r in rows for c in columns])
 
 
@@ -124,7 +139,9 @@ def over_triangle(n_tiles: int, kernel: Callable[[int, int], None]) -> None:
     n_tiles : int
     kernel : callable
     """
-    parts = 1 if _n_threads == 1 else min(_TRIANGLE_TASKS * _n_threads, n_tiles)
+    parts = (
+        1 if _n_threads == 1 else min(_TASKS * _n_threads, max(_n_threads, n_tiles // _MIN_TILES))
+    )
     # Rows before e hold the share 1 - (1 - e / n)² of the area.
     edges = [round(n_tiles * (1.0 - math.sqrt(1.0 - k / parts))) for k in range(parts)] + [n_tiles]
     _run([partial(kernel, b, e) for b, e in itertools.pairwise(edges) if b < e])

@@ -13,11 +13,20 @@ from pyattr.kernels import random_words
 NOISE_STREAM = 1000
 
 
+def _hash(masks: Masks) -> np.ndarray:
+    """A number for every mask, (n_masks,) uint64; two masks share one with probability 2^-64."""
+    packed = masks.packed.astype(np.uint64)
+    odd = np.random.default_rng(1).integers(2**63, size=packed.shape[1], dtype=np.uint64) * 2 + 1
+    return (packed * odd).sum(axis=1, dtype=np.uint64)
+
+
 @dataclass
 class CubeFunction:
-    """``f(x, s) = Σ_S c_S φ_S(x) + noise · N(0, 1)(s)``, a `retrain` callable of several targets.
+    """``f(x, s) = Σ_S c_S φ_S(x) + noise · N(0, 1)(x, s)``, a `retrain` callable of several targets.
 
-    `terms` maps subsets S to coefficients of shape (n_targets,) in the p-biased orthonormal basis.
+    `terms` maps subsets S to coefficients of shape (n_targets,) in the p-biased orthonormal basis. The
+    noise of two masks is independent also where they share a seed, but for `seed_effect`: a normal
+    number of that standard deviation that depends on the seed alone.
     """
 
     n_train: int
@@ -25,6 +34,7 @@ class CubeFunction:
     p: float = 0.5
     noise: float = 0.0
     n_targets: int = 1
+    seed_effect: float = 0.0
     calls: int = field(default=0, compare=False)
 
     def __call__(self, masks: Masks, seeds: np.ndarray) -> np.ndarray:
@@ -40,9 +50,14 @@ class CubeFunction:
                 out += np.prod(phi[:, list(subset)], axis=1)[:, None] * np.asarray(weight)
         out += phi @ linear
         if self.noise:
-            words = random_words(seeds, NOISE_STREAM, 0, self.n_targets)
-            out += self.noise * ndtri((words + 0.5) / 2**32)
+            out += self.noise * self._normals(seeds ^ _hash(masks))
+        if self.seed_effect:
+            out += self.seed_effect * self._normals(seeds)
         return out.astype(np.float32)
+
+    def _normals(self, keys: np.ndarray) -> np.ndarray:
+        words = random_words(keys, NOISE_STREAM, 0, self.n_targets)
+        return ndtri((words + 0.5) / 2**32)
 
     def weight(self, degree: int) -> np.ndarray:
         """B_k, (n_targets,)."""
@@ -57,7 +72,8 @@ class CubeFunction:
     def variance(self) -> np.ndarray:
         """Var f over masks and seeds."""
         degrees = {len(s) for s in self.terms} - {0}
-        return sum((self.weight(k) for k in degrees), np.zeros(self.n_targets)) + self.noise**2
+        weight = sum((self.weight(k) for k in degrees), np.zeros(self.n_targets))
+        return weight + self.noise**2 + self.seed_effect**2
 
     @property
     def best(self) -> Attribution:

@@ -25,7 +25,8 @@ def module_for_the_host(folder: Path, *extra_flags: str) -> ModuleType:
     includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
     flags = ["-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-DPYATTR_NO_CLONES", "-Wno-psabi"]
     flags += ["-fvisibility=hidden", *extra_flags]
-    sources = [CSRC / "bind_cuda.cpp", CSRC / "bind_device.cpp", *sorted(CSRC.glob("*.cu"))]
+    bindings = ("bind_cuda", "bind_device", "bind_device_solvers")
+    sources = [CSRC / f"{name}.cpp" for name in bindings] + sorted(CSRC.glob("*.cu"))
     objects = [str(folder / f"{source.stem}.o") for source in sources]
 
     def compile_one(source: Path, target: str) -> None:

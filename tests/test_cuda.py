@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import has_gpu
 from cuda_module import CSRC
-from test_kernels import everything, masks_of, normal
+from test_kernels import kernel_results, masks_of, normal
 
 from pyattr import exact_sums, kernels
 from pyattr.attribution.statistics import SufficientStatistics
@@ -32,11 +32,11 @@ def test_the_maps_of_tensor_core_fragments_and_the_emulation(tmp_path: Path, nam
 
 
 def test_results_have_the_bits_of_the_cpu(cuda: ModuleType) -> None:
-    expected = everything()
+    expected = kernel_results()
     before = kernels.get_num_threads()
     with kernels.use_backend("cuda"):
         assert kernels.compiled() is cuda
-        assert everything() == expected
+        assert kernel_results() == expected
     assert kernels.compiled() is not cuda
     assert kernels.get_num_threads() == before
 

@@ -33,13 +33,14 @@ def assert_same_bits(got, expected):
 
 
 @pytest.mark.parametrize("n_train", SIZES)
-@pytest.mark.parametrize("corrected", [True, False])
-def test_mixtures_have_the_bits_of_the_cpu(cuda, n_train, corrected):
+@pytest.mark.parametrize("extra_rows", [0.0, 1.0])
+def test_mixtures_have_the_bits_of_the_cpu(cuda, n_train, extra_rows):
     given = problem(n_train, n_targets=5)[2]
-    at = (*given, 300, widths(5))
-    expected = fit_mixtures(*at, corrected=corrected, max_sweeps=60)
-    with kernels.use_backend("cuda"):
-        assert_same_bits(fit_mixtures(*at, corrected=corrected, max_sweeps=60), expected)
+    for kept in (None, 1.0 - 0.7 * np.linspace(0.0, 1.0, 257), np.array([1.0, 0.5, 0.0])):
+        at = {"kept": kept, "extra_rows": extra_rows, "max_sweeps": 60}
+        expected = fit_mixtures(*given, 300, widths(5), **at)
+        with kernels.use_backend("cuda"):
+            assert_same_bits(fit_mixtures(*given, 300, widths(5), **at), expected)
 
 
 def test_a_normal_prior_has_the_bits_of_the_cpu(cuda):
@@ -186,6 +187,8 @@ def test_solvers_take_matrices_that_lie_on_the_device(cuda):
             lasso_paths(gram.astype(float), cross, square, lambdas)
         with pytest.raises(ValueError, match="2 to 16 components"):
             fit_mixtures(gram, cross, square, 300, np.ones((5, 17), np.float32))
+        with pytest.raises(ValueError, match="kept: expected at least 2 numbers, got 1"):
+            fit_mixtures(gram, cross, square, 300, widths(5), kept=np.ones(1))
     with pytest.raises(ValueError, match="use_backend"):
         lasso_paths(*on_device, lambdas)
     with pytest.raises(RuntimeError, match="use_backend"):

@@ -50,6 +50,27 @@ def test_gram_of_any_number_of_masks(n_masks: int, gram_kernel: int) -> None:
     assert np.array_equal(exact_sums.gram(packed, 130), plain_gram(packed, 130))
 
 
+@pytest.mark.parametrize("n_masks", [0, *SIZES])
+@pytest.mark.parametrize("n_train", [1, 64, 130, 257])
+def test_intersections_are_the_gram_of_the_other_side(
+    n_masks: int, n_train: int, gram_kernel: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exact_sums, "_GRAM_ROWS", 512)  # panels whose seams are crossed
+    packed = masks_of(n_masks, n_train, 0x4CCCCCCD)
+    got = exact_sums.intersections(packed, n_train)
+    assert got.dtype == np.int32
+    assert np.array_equal(got, reference.intersections(packed, n_train))
+    masks = reference.unpack(packed, n_train).astype(int)
+    assert np.array_equal(got, masks @ masks.T)
+    assert np.array_equal(exact_sums.column_counts(packed, n_train), masks.sum(axis=0))
+
+
+def test_intersections_on_every_backend(backend: str, n_threads: int) -> None:
+    packed = masks_of(300, 97)
+    expected = reference.intersections(packed, 97)
+    assert np.array_equal(exact_sums.intersections(packed, 97), expected)
+
+
 def test_gram_where_every_counter_is_full(gram_kernel: int) -> None:
     # All ones: each byte of a panel of 2,048 masks reaches its largest value.
     packed = masks_of(4097, 70, 1 << 32)

@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from pyattr import _cpu, exact_sums, kernels, reference
+from pyattr import _cpu, exact_sums, kernels, reference, solvers
 from pyattr.reference import MARGIN_KINDS, Stream
 
 SIZES = [1, 2, 3, 7, 8, 9, 31, 32, 33, 63, 64, 65, 97, 127, 128, 129, 1000]
@@ -186,15 +186,16 @@ def test_margins_of_any_number_of_rows(n_rows: int) -> None:
     np.testing.assert_allclose(got, reference.margins(logits, labels, "logsumexp"), atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", MARGIN_KINDS)
 @pytest.mark.parametrize("n_classes", [2, 3, 10, 65])
-def test_margins_of_16_bit_logits_are_those_of_the_same_numbers(n_classes: int) -> None:
+def test_margins_of_16_bit_logits_are_those_of_the_same_numbers(n_classes: int, kind: str) -> None:
     logits, labels = 3 * normal(70, 13, n_classes), np.arange(13) % n_classes
     for half in (logits.astype(np.float16), np.float16(1e-6) * logits.astype(np.float16)):
-        expected = kernels.margins(half.astype(np.float32), labels)
-        assert kernels.margins(half, labels).tobytes() == expected.tobytes()
+        expected = kernels.margins(half.astype(np.float32), labels, kind)
+        assert kernels.margins(half, labels, kind).tobytes() == expected.tobytes()
     bits = (logits.view(np.uint32) >> 16).astype(np.uint16)
-    expected = kernels.margins((bits.astype(np.uint32) << 16).view(np.float32), labels)
-    assert kernels.margins(bits, labels).tobytes() == expected.tobytes()
+    expected = kernels.margins((bits.astype(np.uint32) << 16).view(np.float32), labels, kind)
+    assert kernels.margins(bits, labels, kind).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.uint16])
@@ -228,6 +229,9 @@ def test_margins_at_the_limits(backend: str) -> None:
         ([nan, 0, 0], [nan] * 5),
         ([0, nan, 0], [nan] * 5),
         ([0, 0, nan], [nan] * 5),
+        ([0, nan, inf], [nan] * 5),
+        ([0, inf, nan], [nan] * 5),
+        ([inf, nan, -inf], [nan] * 5),
     ]
     logits = np.array([[z] for z, _ in cases], np.float32)
     for column, kind in enumerate(MARGIN_KINDS):
@@ -241,6 +245,11 @@ def test_margins_at_the_limits(backend: str) -> None:
 
 
 def everything() -> list[bytes]:
+    """Return the results of kernels and solvers on inputs large enough to be split, as bytes."""
+    return [*kernel_results(), *solved()]
+
+
+def kernel_results() -> list[bytes]:
     """Return the results of all kernels on inputs large enough to be split, as bytes."""
     n_masks, n_train, n_targets = 2100, 1100, 35
     packed = kernels.sample_masks(1, 0, 0, n_masks, n_train, 0x4CCCCCCD)
@@ -260,6 +269,20 @@ def everything() -> list[bytes]:
         steps.tobytes(),
         exact_sums.exact_matmul_transposed(packed, steps, n_train).tobytes(),
     ]
+
+
+def solved() -> list[bytes]:
+    """Return what the solvers find for sparse and dense solutions, as bytes."""
+    rows, outputs = normal(400, 150), normal(400, 37)
+    gram, cross = (rows.T @ rows / 400).astype(np.float32), (outputs.T @ rows / 400)
+    cross, square = cross.astype(np.float32), np.square(outputs.astype(float)).mean(axis=0)
+    lambdas = np.abs(cross).max(axis=1).astype(float)[:, np.newaxis] * np.geomspace(1, 0.003, 20)
+    paths = solvers.lasso_paths(gram, cross, square, lambdas, whole=True)
+    assert (paths.weights[:, 1] != 0).mean() < 0.1
+    assert (paths.weights[:, -1] != 0).mean() > 0.8
+    variances = np.tile(np.float32([0, 0.01, 0.1]), (37, 1))
+    fits = solvers.fit_mixtures(gram, cross, square, 400, variances, max_sweeps=20)
+    return [result.tobytes() for result in (*paths, *fits)]
 
 
 @pytest.fixture(scope="module")
@@ -306,6 +329,7 @@ def test_results_do_not_depend_on_the_instruction_set(
     assert baseline.__file__ != _cpu.__file__
     assert baseline.fastest_gram_kernel() == 0
     monkeypatch.setattr(kernels, "_cpu", baseline)
+    monkeypatch.setattr(solvers, "_cpu", baseline)
     assert everything() == expected_bytes
 
 
@@ -380,8 +404,14 @@ def test_the_compiled_module_never_misreads_an_array() -> None:
     for at in [(0, 5, 0, 6), (3, 2, 0, 6), (0, 4, 0, 7)]:
         with pytest.raises(ValueError, match="range"):
             _cpu.packed_matmul(packed, weights, out, *at)
-    with pytest.raises(ValueError, match="labels"):
-        _cpu.margins(normal(2, 3), np.array([0, 3]), 0, np.empty(2, np.float32), 0, 2)
+    # A range looks at its own labels, wherever it begins.
+    labels, margin = np.array([0, 1, 3]), np.empty(5, np.float32)
+    _cpu.margins(normal(5, 3), labels, 0, margin, 0, 2)
+    for at in [(0, 5), (1, 3), (2, 4), (4, 5)]:
+        bad = labels[::-1].copy() if at == (4, 5) else labels
+        bad[1] = -1 if at == (4, 5) else 1
+        with pytest.raises(ValueError, match="labels"):
+            _cpu.margins(normal(5, 3), bad, 0, margin, *at)
 
 
 def test_empty_inputs_give_empty_results(backend: str) -> None:

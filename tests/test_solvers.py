@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Lasso
 
 from pyattr.kernels import set_num_threads
 from pyattr.solvers import HeldOut, fit_mixtures, lasso_paths
@@ -53,6 +54,128 @@ def test_lasso_paths_reach_their_duality_gap(n_train, ratio):
             assert gap <= tolerance + 2e-6  # the statement itself is about float32 moments
         last = lasso_paths(*moments, lambdas, tolerance=tolerance)
         np.testing.assert_array_equal(last.weights, paths.weights[:, -1])
+
+
+def many_used(n_train=300, n_targets=70, n_rows=700, seed=3, n_constant=0):
+    """Rows of very unequal frequency, some constant, and outputs that need most of them."""
+    rng = np.random.default_rng(seed)
+    rows = (rng.random((n_rows, n_train)) < rng.uniform(0.02, 0.6, n_train)).astype(float)
+    rows[:, :n_constant] = 1.0
+    values = rows @ rng.standard_normal((n_train, n_targets))
+    values += 3.0 * rng.standard_normal(values.shape)
+    return moments_of(rows, values)
+
+
+def moments_of(rows, values):
+    rows, values = rows - rows.mean(axis=0), values - values.mean(axis=0)
+    scale = np.sqrt(np.square(values).mean(axis=0))
+    values = values / np.where(scale > 0, scale, 1.0)
+    gram = (rows.T @ rows / len(rows)).astype(np.float32)
+    cross = np.ascontiguousarray((rows.T @ values / len(rows)).T, np.float32)
+    return rows, values, (gram, cross, np.square(values).mean(axis=0))
+
+
+def check_optimal(rows, values, paths, lambdas, tolerance):
+    """Check gaps, signs and gradients of whole paths in float64, from the rows."""
+    for t, k in np.ndindex(lambdas.shape):
+        weights, lam = paths.weights[t, k].astype(float), lambdas[t, k]
+        gap = gap_of(rows, values[:, t], weights, lam)
+        assert gap <= tolerance + 2e-6
+        gradient = rows.T @ (values[:, t] - rows @ weights) / len(rows)
+        # A gap bounds |X (w - w*)|² / 2m, so a coordinate's gradient by its own column's norm.
+        slack = np.sqrt(2 * (tolerance + 2e-6) * np.square(rows).mean(axis=0)) + 1e-6
+        used = weights != 0
+        assert (np.abs(gradient) <= lam + slack).all()
+        wrong = np.abs(gradient - lam * np.sign(weights))
+        assert (wrong[used] <= 2 * slack[used]).all()
+
+
+@pytest.mark.parametrize("n_train", [65, 300])
+def test_paths_that_use_most_coordinates_are_optimal(n_train):
+    """Dense targets go on in lanes, on 16-bit codes of the Gram matrix."""
+    rows, values, moments = many_used(n_train, 19)
+    lambdas = path_to(moments[1], 1e-3)
+    for tolerance in (1e-4, 1e-6):
+        paths = lasso_paths(*moments, lambdas, tolerance=tolerance, whole=True)
+        assert (paths.gaps <= tolerance).all()
+        check_optimal(rows, values, paths, lambdas, tolerance)
+    assert ((paths.weights != 0).mean(axis=2)[:, -3:] > 0.5).all()
+    with pytest.raises(AssertionError):  # the same paths are not those of other lambdas
+        check_optimal(rows, values, paths, 1.2 * lambdas, tolerance)
+
+
+def test_dense_objectives_are_those_of_scikit_learn():
+    rows, values, moments = many_used(250, 3)
+    lambdas = path_to(moments[1], 2e-3)
+    paths = lasso_paths(*moments, lambdas, tolerance=1e-7, whole=True)
+    for t, k in np.ndindex(lambdas[:, 6::5].shape):
+        lam, weights = lambdas[t, 6 + 5 * k], paths.weights[t, 6 + 5 * k].astype(float)
+        peer = Lasso(lam, fit_intercept=False, tol=1e-10, max_iter=100_000).fit(rows, values[:, t])
+        objectives = [
+            np.square(values[:, t] - rows @ w).mean() / 2 + lam * np.abs(w).sum()
+            for w in (weights, peer.coef_)
+        ]
+        assert abs(objectives[0] - objectives[1]) < 1e-6
+
+
+def test_the_company_of_a_dense_target_does_not_change_its_bits():
+    _, _, moments = many_used()
+    gram, cross, square = moments
+    lambdas = path_to(cross, 1e-3)
+    everyone = lasso_paths(*moments, lambdas, whole=True)
+    assert ((everyone.weights[:, -1] != 0).mean(axis=1) > 0.5).all()
+    order = np.random.default_rng(0).permutation(70)
+    for part in ([41], order, order[:9], order[20:37]):
+        alone = lasso_paths(gram, cross[part], square[part], lambdas[part], whole=True)
+        np.testing.assert_array_equal(alone.weights, everyone.weights[part])
+        np.testing.assert_array_equal(alone.gaps, everyone.gaps[part])
+
+
+@pytest.mark.parametrize("copy", [1.0, -1.0])
+def test_duplicated_and_complementary_columns(copy):
+    """Correlations of ±1, at the limit of the codes; the fit is that without the copies."""
+    rows, values, single = many_used(100, 18)
+    lambdas = path_to(single[1], 3e-3)
+    both, _, moments = moments_of(np.hstack([rows, copy * rows]), values)
+    paths = lasso_paths(*moments, lambdas, whole=True)
+    assert (paths.gaps <= 1e-4).all()
+    merged = paths.weights[..., :100] + np.float32(copy) * paths.weights[..., 100:]
+    only = lasso_paths(*single, lambdas, whole=True)
+    for t, k in np.ndindex(lambdas.shape):
+        # Two points within the gap of the same minimum.
+        apart = rows @ (merged[t, k] - only.weights[t, k])
+        assert np.square(apart).mean() <= 8 * (1e-4 + 2e-6)
+        assert gap_of(both, values[:, t], paths.weights[t, k].astype(float), lambdas[t, k]) < 1.1e-4
+
+
+def test_constant_columns_and_targets_in_lanes():
+    rows, values, _ = many_used(200, 20, n_constant=5)
+    values[:, 4] = 0.0
+    _, _, moments = moments_of(rows, values)
+    lambdas = path_to(moments[1], 1e-3)
+    paths = lasso_paths(*moments, lambdas, whole=True)
+    assert (paths.weights[..., :5] == 0).all()
+    assert (paths.weights[4] == 0).all()
+    assert (paths.gaps[4] == 0).all()
+    used = np.arange(20) != 4
+    assert ((paths.weights[used, -1] != 0).mean(axis=1) > 0.5).all()
+    assert (paths.gaps <= 1e-4).all()
+    # What the others get is what they get without them.
+    cut = moments[0][5:, 5:].copy(), moments[1][used, 5:], moments[2][used]
+    alone = lasso_paths(*cut, lambdas[used], whole=True)
+    apart = (paths.weights[used][..., 5:] - alone.weights) @ rows[:, 5:].T
+    assert np.square(apart).mean(axis=2).max() <= 8 * (1e-4 + 2e-6)
+
+
+def test_any_falling_lambdas_will_do():
+    """Equal, lone and uneven: a start from where the path was heading is a start only."""
+    rows, values, moments = many_used(120, 4)
+    largest = np.abs(moments[1]).max(axis=1).astype(float)[:, np.newaxis]
+    for shares in ([0.01], [0.01, 0.01, 0.0099, 1e-4, 1e-4], [1, 0.003, 0.0029, 0.002, 1e-4]):
+        lambdas = largest * shares
+        paths = lasso_paths(*moments, lambdas, whole=True)
+        assert (paths.gaps <= 1e-4).all()
+        check_optimal(rows, values, paths, lambdas, 1e-4)
 
 
 def test_lambda_max_is_exact():
@@ -143,9 +266,7 @@ def test_one_example_has_the_exact_posterior(value):
     """N = 1: coordinate ascent is Bayes' rule at the prior and noise that EM ends with."""
     gram, cross = np.float32([[0.24]]), np.float32([[value]])
     variances = np.float32([[0.0, 0.01, 0.5]])
-    fits = fit_mixtures(
-        gram, cross, np.ones(1), 100, variances, corrected=False, max_sweeps=500, tolerance=1e-14
-    )
+    fits = fit_mixtures(gram, cross, np.ones(1), 100, variances, max_sweeps=500, tolerance=1e-14)
     mean, variance = posterior_by_quadrature(
         gram[0, 0], value, fits.noise[0] / 100, fits.proportions[0], variances[0]
     )
@@ -157,9 +278,7 @@ def test_two_independent_examples_have_the_exact_posterior():
     """With no correlation between them mean field is exact: each has its own quadrature."""
     gram = np.float32([[0.25, 0.0], [0.0, 0.1]])
     cross, variances = np.float32([[0.1, 0.02]]), np.float32([[0.0, 0.04, 0.4]])
-    fits = fit_mixtures(
-        gram, cross, np.ones(1), 50, variances, corrected=False, max_sweeps=500, tolerance=1e-14
-    )
+    fits = fit_mixtures(gram, cross, np.ones(1), 50, variances, max_sweeps=500, tolerance=1e-14)
     for i in range(2):
         mean, variance = posterior_by_quadrature(
             gram[i, i], cross[0, i], fits.noise[0] / 50, fits.proportions[0], variances[0]
@@ -176,7 +295,7 @@ def test_a_normal_prior_is_ridge_regression():
     start = np.tile(np.float32([0, 0.05]), (5, 1))
     only = np.tile(np.float32([0, 1]), (5, 1))
     fits = fit_mixtures(
-        gram, cross, square, 400, start, proportions=only, normal=True, corrected=False,
+        gram, cross, square, 400, start, proportions=only, normal=True,
         tolerance=1e-12, max_sweeps=2000,
     )  # fmt: skip
     assert (fits.sweeps > 0).all()
@@ -188,6 +307,32 @@ def test_a_normal_prior_is_ridge_regression():
         np.testing.assert_allclose(fits.weights[t], expected, atol=2e-4)
     residual = np.square(values - rows @ fits.weights.T).mean(axis=0)
     np.testing.assert_allclose(fits.residual, residual, rtol=1e-4)
+
+
+def test_an_extra_row_keeps_a_fit_to_few_rows_from_passing_for_one_without_noise():
+    """40 rows, 80 examples, 5% noise: some targets look as if there were none."""
+    rows, _, (gram, _, _) = problem(80, n_rows=40)
+    rng = np.random.default_rng(7)
+    values = rows @ rng.standard_normal((80, 64)) + rng.standard_normal((40, 64))
+    values -= values.mean(axis=0)
+    values /= np.sqrt(np.square(values).mean(axis=0))
+    cross = np.ascontiguousarray((rows.T @ values / 40).T, np.float32)
+    kept = np.maximum(1.0 - 2.0 * np.linspace(0.0, 1.0, 257), 0.0)
+    variances, proportions = np.zeros((2, 64, 2), np.float32)
+    variances[:, 1], proportions[:, 1] = 0.015, 1.0
+    with_row, without = (
+        fit_mixtures(
+            gram, cross, np.ones(64), 40, variances, proportions=proportions, kept=kept,
+            normal=True, extra_rows=extra_rows,
+        )
+        for extra_rows in (1.0, 0.0)
+    )  # fmt: skip
+    assert (with_row.sweeps > 0).all()
+    assert with_row.freedom.max() < 0.8
+    assert with_row.noise.min() > 0.1
+    # Without it they take more degrees of freedom than there are rows, and go on taking.
+    assert without.freedom.max() > 1.0
+    assert (without.sweeps < 0).any()
 
 
 def test_wrong_arrays_are_refused():

@@ -2,18 +2,21 @@
 
 The prior is a scale mixture of normals, from a point mass at 0 to the width of the largest score;
 its weights and the noise come from EM, the posterior means from coordinate ascent (mr.ash), with
-the correction that makes them those of approximate message passing on independent masks. Nothing
-is held out and there is no path: the fit estimates its own error as ``RSS / (1 - c)²``, c the
-effective degrees of freedom over the rows.
+the correction that makes them those of approximate message passing on independent masks, and of
+adaptive TAP on correlated ones. Nothing is held out and there is no path: the fit estimates its own
+error by generalised cross-validation, ``RSS / (1 - c)²``, c the effective degrees of freedom a row.
 
-A prior of many small scores is better fitted as one normal. Where its own error estimate is no
-worse than the mixture's, it is used: ridge regression with λ by generalised cross-validation.
+A prior of many small scores is better fitted as one normal, which is ridge regression with λ by
+maximum likelihood: it is used unless the mixture's estimated error is lower by more than fitting
+its weights explains.
 
 References
 ----------
 Kim, Wang, Carbonetto and Stephens, "A flexible empirical Bayes approach to multiple linear
-regression", JMLR 2024 (mr.ash); Donoho, Maleki and Montanari, PNAS 2009 (message passing);
-Golub, Heath and Wahba, Technometrics 1979 (generalised cross-validation).
+regression", JMLR 2024 (mr.ash); Donoho, Maleki and Montanari, PNAS 2009 (message passing); Opper
+and Winther, "Adaptive and self-averaging Thouless-Anderson-Palmer mean-field theory for
+probabilistic modeling", Phys. Rev. E 64, 2001; Golub, Heath and Wahba, Technometrics 1979
+(generalised cross-validation).
 """
 
 from __future__ import annotations
@@ -21,29 +24,21 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from pyattr.attribution.moments import Moments, moments, output_scale
+from pyattr.attribution.spectrum import kept_precision
 from pyattr.attribution.statistics import SufficientStatistics
-from pyattr.solvers import MixtureFits, fit_mixtures
+from pyattr.solvers import fit_mixtures
 
 __all__ = ["BayesFit", "fit_bayes", "prior_variances"]
 
 _N_COMPONENTS = 10
 _NARROWEST = 0.2  # in standard errors of a score; narrower is as good as 0
-_SOLVER_FREEDOM = 0.9  # beyond, the solver's correction is cut off (csrc/scale_mixture.hpp)
-_MOST_FREEDOM = 0.98
-# The mixture has more to fit: its error estimate is too low by a share of about 10 / n_rows, and
-# by less from 4 rows an example on, where the prior matters less and less. Chosen by the scenarios
-# of bench/bench_regression.py.
-_PRIOR_COST = 10.0
-_ROWS_OF_PRIOR = 4.0
-# Where the quick fit of one normal is no worse than the mixture by more than this, it is done
-# exactly: on correlated masks the quick estimate is too high.
-_WORTH_EXACT = 0.02
-_MOST_EXAMPLES = 4096  # for an eigendecomposition: 7.5 s there
-_LAMBDAS = np.logspace(3, -3, 37)  # over the mean eigenvalue
+# The sums are taken as if there were one more row: the mean subset, with an output one standard
+# deviation from the mean, which no score explains. With few rows a fit to all of the noise would
+# otherwise pass for one without noise.
+_EXTRA_ROWS = 1.0
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -55,7 +50,8 @@ class BayesFit(NamedTuple):
     Parameters
     ----------
     scores, deviations : (n_train, n_targets) float64
-        Posterior means and standard deviations.
+        Posterior means and standard deviations. The deviations take the fitted prior for the true
+        one: with 200 examples they are up to a tenth too small.
     held_out_error : (n_targets,) float64
         Estimated mean squared error on fresh rows.
     residual_variance : (n_targets,) float64
@@ -74,32 +70,14 @@ class BayesFit(NamedTuple):
     normal: NDArray[np.bool_]
 
 
-class _Posterior(NamedTuple):
-    """Means, deviations (n_targets, n_train); residual, degrees of freedom a row, error estimate."""
+class _Fit(NamedTuple):
+    """Means and deviations (n_targets, n_train); the rest (n_targets,), freedom a row."""
 
     mean: Float32
     deviation: Float32
-    residual: Float64
+    noise: Float64
     freedom: Float64
     error: Float64
-
-
-def _either(chosen: NDArray[np.bool_], one: _Posterior, other: _Posterior) -> _Posterior:
-    """`one` for the chosen targets, `other` for the rest."""
-    column = chosen[:, np.newaxis]
-    return _Posterior(
-        np.where(column, one.mean, other.mean),
-        np.where(column, one.deviation, other.deviation),
-        np.where(chosen, one.residual, other.residual),
-        np.where(chosen, one.freedom, other.freedom),
-        np.where(chosen, one.error, other.error),
-    )
-
-
-def _error(residual: Float64, freedom: Float64, most: float) -> Float64:
-    """``residual / (1 - freedom)²``; infinite where so little freedom is left that it says little."""
-    left = np.maximum(1.0 - freedom, 1e-9)
-    return np.where(freedom <= most, residual / np.square(left), np.inf)
 
 
 def prior_variances(problem: Moments) -> Float32:
@@ -133,99 +111,62 @@ def fit_bayes(statistics: SufficientStatistics, *, intercept: bool = True) -> Ba
     """
     scale = output_scale(statistics, intercept)
     problem = moments(statistics, scale, intercept)
-    taken = 1.0 / problem.n_rows if intercept else 0.0
-    variances = prior_variances(problem)
-    start = _start(problem, variances)
-    mixture = _posterior(
-        fit_mixtures(*problem[:3], problem.n_rows, variances, proportions=start), taken
-    )
-    normal = _normal(problem, taken, mixture)
-    fit = _either(normal.chosen, normal.posterior, mixture)
-    # Where no estimate holds, the variance of the target is a bound that no useful fit exceeds.
-    error = np.where(np.isfinite(fit.error), fit.error, problem.square)
-    left = 1.0 - np.minimum(fit.freedom, _MOST_FREEDOM)
+    kept = kept_precision(problem.gram)
+    mixture = _fit(problem, kept, intercept, *_mixture_start(problem))
+    normal = _fit(problem, kept, intercept, *_normal_start(problem), normal=True)
+    # Each fitted weight lowers the error on the rows of the fit, and so its estimate, by about one
+    # part in n_rows, whether or not there was anything to fit.
+    chosen = normal.error <= mixture.error * np.exp(_N_COMPONENTS / problem.n_rows)
+
+    def better(one: NDArray[Any], other: NDArray[Any]) -> Float64:
+        return np.where(chosen, one.T, other.T)
+
     return BayesFit(
-        fit.mean.T * scale,
-        fit.deviation.T * scale,
-        error * scale**2,
-        fit.residual / left * scale**2,
-        fit.freedom * problem.n_rows,
-        normal.chosen,
+        better(normal.mean, mixture.mean) * scale,
+        better(normal.deviation, mixture.deviation) * scale,
+        better(normal.error, mixture.error) * scale**2,
+        better(normal.noise, mixture.noise) * scale**2,
+        better(normal.freedom, mixture.freedom) * problem.n_rows,
+        chosen,
     )
 
 
-def _start(problem: Moments, variances: Float32) -> Float32:
-    """Where EM starts: few enough scores besides 0 for the rows to tell them apart."""
+def _mixture_start(problem: Moments) -> tuple[Float32, Float32]:
+    """Variances, and weights that leave few enough scores besides 0 for the rows to tell apart."""
+    variances = prior_variances(problem)
     used = min(0.9, 0.5 * problem.n_rows / len(problem.gram))
     proportions = np.full(variances.shape, used / (variances.shape[1] - 1), np.float32)
     proportions[:, 0] = 1.0 - used
-    return proportions
+    return variances, proportions
 
 
-def _posterior(fits: MixtureFits, taken: float) -> _Posterior:
-    freedom = fits.freedom + taken
-    error = _error(fits.residual, freedom, _SOLVER_FREEDOM)
-    return _Posterior(fits.weights, fits.deviations, fits.residual, freedom, error)
+def _normal_start(problem: Moments) -> tuple[Float32, Float32]:
+    """The variance with which the scores explain three tenths of the output."""
+    variances, proportions = np.zeros((2, len(problem.square), 2), np.float32)
+    variances[:, 1] = 0.3 * problem.square / np.trace(problem.gram, dtype=np.float64)
+    proportions[:, 1] = 1.0
+    return variances, proportions
 
 
-class _Normal(NamedTuple):
-    posterior: _Posterior
-    chosen: NDArray[np.bool_]
-
-
-def _normal(problem: Moments, taken: float, mixture: _Posterior) -> _Normal:
-    """Fit one normal prior, and say for which targets it is no worse than the mixture."""
-    diagonal = np.diagonal(problem.gram)
-    start = np.zeros((len(problem.square), 2), np.float32)
-    start[:, 1] = 0.3 * problem.square / diagonal.sum()
-    only = np.zeros_like(start)
-    only[:, 1] = 1.0
-    fits = fit_mixtures(*problem[:3], problem.n_rows, start, proportions=only, normal=True)
-    normal = _posterior(fits, taken)
-    late = min(1.0, _ROWS_OF_PRIOR * len(diagonal) / problem.n_rows)
-    margin = 1.0 + _PRIOR_COST / problem.n_rows * late
-    bound = mixture.error * margin
-    near = np.flatnonzero(normal.error <= bound * (1.0 + _WORTH_EXACT))
-    if near.size and len(diagonal) <= _MOST_EXAMPLES:
-        exact, correction = _ridge(problem, taken, near, normal.freedom[near])
-        arrays: tuple[NDArray[Any], ...] = normal
-        for whole, part in zip(arrays, exact, strict=True):
-            whole[near] = part
-        mixture.freedom[near] *= correction
-        mixture.error[near] = _error(mixture.residual[near], mixture.freedom[near], _MOST_FREEDOM)
-        bound = mixture.error * margin
-    return _Normal(normal, normal.error <= bound)
-
-
-def _ridge(
-    problem: Moments, taken: float, targets: NDArray[np.intp], quick: Float64
-) -> tuple[_Posterior, Float64]:
-    """Fit the normal prior exactly, its variance by generalised cross-validation.
-
-    Also say by which factor the degrees of freedom `quick` of the solver's fit are wrong: above 1
-    means too few. On correlated masks they are too many, for the mixture as well.
-    """
-    values, vectors = scipy.linalg.eigh(problem.gram, driver="evd", check_finite=False)
-    values = np.maximum(values.astype(np.float64), 0.0)
-    projected = problem.cross[targets] @ vectors
-    shrunk = 1.0 / (values + values.mean() * _LAMBDAS[:, np.newaxis])
-    freedom = (shrunk * values).sum(axis=1) / problem.n_rows + taken
-    explained = np.square(projected, dtype=np.float64) @ (shrunk * (2.0 - shrunk * values)).T
-    residual = np.maximum(problem.square[targets, np.newaxis] - explained, 0.0)
-    error = _error(residual, freedom, _MOST_FREEDOM)
-    best = error.argmin(axis=1)
-    at = np.arange(len(targets)), best
-    fit = _Posterior(
-        (projected * shrunk[best]).astype(np.float32) @ vectors.T,
-        np.sqrt(shrunk[best].astype(np.float32) @ np.square(vectors.T)),
-        residual[at],
-        freedom[best],
-        error[at],
+def _fit(
+    problem: Moments,
+    kept: Float64,
+    intercept: bool,
+    variances: Float32,
+    proportions: Float32,
+    normal: bool = False,
+) -> _Fit:
+    """Posterior under a mixture fitted from these proportions, or under one fitted normal."""
+    fits = fit_mixtures(
+        *problem,
+        variances,
+        proportions=proportions,
+        kept=kept,
+        extra_rows=_EXTRA_ROWS,
+        normal=normal,
     )
-    noise = fit.residual / (1.0 - np.minimum(fit.freedom, _MOST_FREEDOM)) / problem.n_rows
-    fit = fit._replace(deviation=fit.deviation * np.sqrt(noise[:, np.newaxis]))
-    # The λ of the quick fit: its degrees of freedom are the sum of d / (d + λ / (1 - c)), mean d.
-    share = np.clip((quick - taken) * problem.n_rows / len(values), 1e-6, 1.0 - 1e-6)
-    quick_lambda = values.mean() * (1.0 / share - 1.0) * np.maximum(1.0 - quick + taken, 1e-3)
-    true = (values / (values + quick_lambda[:, np.newaxis])).sum(axis=1) / problem.n_rows + taken
-    return fit, true / np.maximum(quick, taken + 1e-12)
+    extra = _EXTRA_ROWS / problem.n_rows
+    freedom = fits.freedom + (1.0 / problem.n_rows if intercept else 0.0)
+    left = np.maximum(1.0 - freedom, 0.0) + extra
+    noise = (fits.residual + extra * problem.square) / left
+    return _Fit(fits.weights, fits.deviations, noise, freedom, noise * (1.0 + extra) / left)

@@ -12,7 +12,7 @@ from pyattr.errors import bad_value
 if TYPE_CHECKING:
     from pyattr.masks import Masks
 
-__all__ = ["check_outputs", "refuse_not_finite", "two_dimensional"]
+__all__ = ["check_outputs", "check_shape", "refuse_not_finite", "two_dimensional"]
 
 
 def check_outputs(masks: Masks, outputs: ArrayLike) -> NDArray[np.floating[Any]]:
@@ -35,14 +35,38 @@ def check_outputs(masks: Masks, outputs: ArrayLike) -> NDArray[np.floating[Any]]
     ValueError
         If the shape does not fit or a value is not finite; the first bad target is named.
     """
+    values = check_shape(masks, outputs)
+    if values.dtype != np.float32:
+        values = values.astype(np.float64)
+    refuse_not_finite("outputs", values)
+    return values
+
+
+def check_shape(masks: Masks, outputs: ArrayLike) -> NDArray[Any]:
+    """Check the shape of outputs that are then read in blocks, for they may be large or on disk.
+
+    Parameters
+    ----------
+    masks : Masks
+        n_masks subsets.
+    outputs : (n_masks, n_targets) array_like
+        As for `check_outputs`.
+
+    Returns
+    -------
+    (n_masks, n_targets) array
+        A view if they were an array.
+
+    Raises
+    ------
+    ValueError
+        If the shape does not fit.
+    """
     values = two_dimensional("outputs", outputs)
     if values.shape[0] != masks.n_masks:
         raise bad_value("outputs", f"{masks.n_masks} rows, one for each mask", values.shape[0])
     if values.shape[1] < 1:
         raise bad_value("outputs", "at least one target", values.shape)
-    if values.dtype != np.float32:
-        values = values.astype(np.float64)
-    refuse_not_finite("outputs", values)
     return values
 
 

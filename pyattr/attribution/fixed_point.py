@@ -41,7 +41,7 @@ class FixedPointScale:
     step: Float64
 
     @classmethod
-    def of(cls, outputs: ArrayLike, centre: float | None = None) -> FixedPointScale:
+    def of(cls, outputs: ArrayLike) -> FixedPointScale:
         """Make the scale of given outputs.
 
         It depends on the least and the largest output of each target alone, so neither on the
@@ -50,9 +50,7 @@ class FixedPointScale:
         Parameters
         ----------
         outputs : (n_masks, n_targets) array_like
-            At least one row; read in blocks of rows.
-        centre : float, optional
-            Centre of every target; by default the middle between the least and the largest.
+            At least one row; read in blocks of rows. Two rows of bounds will do.
 
         Raises
         ------
@@ -72,7 +70,7 @@ class FixedPointScale:
             got = f"NaN or infinity for target {bad[0]}"
             raise bad_value("outputs", "finite numbers", got)
         low, high = low.astype(np.float64), high.astype(np.float64)
-        middle = low / 2 + high / 2 if centre is None else np.full(low.shape, float(centre))
+        middle = low / 2 + high / 2
         reach = np.maximum(high / 2 - middle / 2, middle / 2 - low / 2)  # half of it: no overflow
         # A constant target may yet vary by its own size in rows to come.
         reach = np.where(reach > 0, reach, np.abs(middle) / 2)

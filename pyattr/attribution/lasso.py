@@ -13,8 +13,8 @@ linear models via coordinate descent", J. Stat. Software 2010; Ilyas et al. 2022
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +23,27 @@ from pyattr.attribution.moments import held_out_moments, moments, output_scale
 from pyattr.attribution.statistics import SufficientStatistics
 from pyattr.solvers import HeldOut, lasso_paths
 
-__all__ = ["LassoFit", "fit_lasso", "lambda_floor"]
+__all__ = [
+    "PATIENCE",
+    "RISE",
+    "SELECTION_GAP",
+    "LassoFit",
+    "Selection",
+    "fit_lasso",
+    "lambda_floor",
+    "lambda_grid",
+    "select",
+]
 
+# A path on all rows but a fold ends after so many λ without a new least error, once the error is
+# above 1 + RISE times the least; its duality gap may be larger than that of the final fit.
+PATIENCE = 3
+RISE = 0.003
+SELECTION_GAP = 1e-3
 _RATIO = 0.8  # between neighbouring λ: ten a decade
-_PATIENCE = 3
-_RISE = 0.003
 _BEYOND = 4  # steps that the other folds may go beyond the best of the first
-_SELECTION_GAP = 1e-3
 
+Fold = TypeVar("Fold")
 Float64 = NDArray[np.float64]
 
 
@@ -64,6 +77,77 @@ def lambda_floor(n_rows: int, n_train: int) -> float:
     return 0.01 * min(1.0, n_train / n_rows)
 
 
+def lambda_grid(
+    lambda_max: Float64, n_rows: int, n_train: int, lambdas: Float64 | None, scale: Float64
+) -> Float64:
+    """Falling candidates of every target, (n_targets, n_lambdas) float64 in units of its output.
+
+    Parameters
+    ----------
+    lambda_max : (n_targets,) float64
+        The least λ at which all scores are 0, in these units.
+    n_rows, n_train : int
+    lambdas : (n_lambdas,) float64, optional
+        Candidates in units of the outputs themselves; by default ten a decade from λ_max to
+        `lambda_floor`.
+    scale : (n_targets,) float64
+        Unit of the outputs.
+    """
+    if lambdas is not None:
+        return np.asarray(np.sort(lambdas)[::-1] / scale[:, np.newaxis])
+    n_lambdas = 1 + int(np.ceil(np.log(lambda_floor(n_rows, n_train)) / np.log(_RATIO)))
+    return np.asarray(lambda_max[:, np.newaxis] * _RATIO ** np.arange(n_lambdas))
+
+
+class Selection(NamedTuple):
+    """What cross-validation chose.
+
+    Parameters
+    ----------
+    best : (n_targets,) int
+        Number of the chosen λ.
+    error : (n_targets,) float64
+        Mean squared held-out error there; NaN where nothing was held out.
+    """
+
+    best: NDArray[np.intp]
+    error: Float64
+
+
+def select(
+    grid: Float64,
+    folds: Iterable[Fold],
+    fit_fold: Callable[[Fold, NDArray[np.int32]], tuple[Float64, int]],
+) -> Selection:
+    """Choose the λ of the least held-out error over all folds.
+
+    Parameters
+    ----------
+    grid : (n_targets, n_lambdas) float64
+    folds : iterable
+        Taken one at a time, and not at all if there is but one λ.
+    fit_fold : callable
+        Of a fold and how many λ to fit of each target: held-out errors (n_targets, n_lambdas),
+        those beyond the end of a path being its last, and how many rows were held out.
+
+    Returns
+    -------
+    Selection
+    """
+    total, n_held_out = np.zeros(grid.shape), 0
+    n_steps = np.full(len(grid), grid.shape[1], np.int32)
+    for fold in folds if grid.shape[1] > 1 else ():
+        errors, n_rows = fit_fold(fold, n_steps)
+        if not n_held_out:
+            n_steps = np.minimum(n_steps, errors.argmin(axis=1) + 1 + _BEYOND).astype(np.int32)
+        total += n_rows * errors
+        n_held_out += n_rows
+    total[np.arange(grid.shape[1]) >= n_steps[:, np.newaxis]] = np.inf
+    best = total.argmin(axis=1)
+    least = total[np.arange(len(best)), best]
+    return Selection(best, least / n_held_out if n_held_out else np.full(len(best), np.nan))
+
+
 def fit_lasso(
     statistics: SufficientStatistics,
     folds: Iterable[SufficientStatistics],
@@ -94,32 +178,23 @@ def fit_lasso(
     scale = output_scale(statistics, intercept)
     everything = moments(statistics, scale, intercept)
     lambda_max = np.abs(everything.cross).max(axis=1).astype(np.float64)
-    if lambdas is None:
-        floor = lambda_floor(everything.n_rows, statistics.n_train)
-        n_lambdas = 1 + int(np.ceil(np.log(floor) / np.log(_RATIO)))
-        grid = lambda_max[:, np.newaxis] * _RATIO ** np.arange(n_lambdas)
-    else:
-        grid = np.sort(lambdas)[::-1] / scale[:, np.newaxis]
-    total, n_held_out = np.zeros(grid.shape), 0
-    n_steps = np.full(len(grid), grid.shape[1], np.int32)
-    for fold in folds if grid.shape[1] > 1 else ():
-        errors = _fold_errors(statistics, fold, scale, grid, n_steps, intercept)
-        if not n_held_out:
-            n_steps = np.minimum(n_steps, errors.argmin(axis=1) + 1 + _BEYOND).astype(np.int32)
-        total += fold.n_masks * errors
-        n_held_out += fold.n_masks
-    total[np.arange(grid.shape[1]) >= n_steps[:, np.newaxis]] = np.inf
-    best = total.argmin(axis=1)
+    n_rows, n_train = everything.n_rows, statistics.n_train
+    grid = lambda_grid(lambda_max, n_rows, n_train, lambdas, scale)
+
+    def fit_fold(fold: SufficientStatistics, n_steps: NDArray[np.int32]) -> tuple[Float64, int]:
+        return _fold_errors(statistics, fold, scale, grid, n_steps, intercept), fold.n_masks
+
+    chosen = select(grid, folds, fit_fold)
     # A path of its own: warm starts down to the chosen λ cost less than starting there.
     final = lasso_paths(
-        *everything[:3], grid, n_steps=(best + 1).astype(np.int32), tolerance=final_gap
+        *everything[:3], grid, n_steps=(chosen.best + 1).astype(np.int32), tolerance=final_gap
     )
-    at = np.arange(len(best)), best
+    at = np.arange(len(grid)), chosen.best
     return LassoFit(
         final.weights.T * scale,
         grid[at] * scale,
         lambda_max * scale,
-        total[at] / n_held_out * scale**2 if n_held_out else np.full(len(best), np.nan),
+        chosen.error * scale**2,
         final.gaps[at],
     )
 
@@ -139,9 +214,9 @@ def _fold_errors(
     paths = lasso_paths(
         *fitted[:3],
         grid,
-        tolerance=_SELECTION_GAP,
+        tolerance=SELECTION_GAP,
         n_steps=n_steps,
-        held_out=HeldOut(*held[:3], _PATIENCE, _RISE),
+        held_out=HeldOut(*held[:3], PATIENCE, RISE),
     )
     # Beyond its end the error of a path would be larger still: it keeps its last value.
     steps = np.minimum(np.arange(grid.shape[1]), paths.n_done[:, np.newaxis] - 1)

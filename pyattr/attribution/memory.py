@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pyattr.errors import bad_value
 
-__all__ = ["available_memory", "check_memory", "plan_statistics"]
+__all__ = ["allowed_memory", "available_memory", "check_memory", "plan_statistics"]
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _CGROUP_USE = Path("/sys/fs/cgroup/memory.current")
@@ -27,6 +27,12 @@ def available_memory() -> int | None:
     with contextlib.suppress(OSError, ValueError):  # no control group, or its limit is "max"
         bounds.append(int(_CGROUP_LIMIT.read_text()) - int(_CGROUP_USE.read_text()))
     return min(bounds) if bounds else None
+
+
+def allowed_memory(limit: int | None) -> float:
+    """Bytes that may be taken: the limit, or what is available; infinite where nothing says."""
+    allowed = available_memory() if limit is None else limit
+    return float("inf") if allowed is None else allowed
 
 
 def check_memory(what: str, n_bytes: int, limit: int | None, advice: str) -> None:
@@ -48,14 +54,20 @@ def check_memory(what: str, n_bytes: int, limit: int | None, advice: str) -> Non
     ValueError
         If `n_bytes` is above the limit.
     """
-    allowed = available_memory() if limit is None else limit
-    if allowed is not None and n_bytes > allowed:
+    allowed = allowed_memory(limit)
+    if n_bytes > allowed:
         expected = f"at most {allowed / 1e9:.3g} GB"
         raise bad_value("memory", expected, f"{n_bytes / 1e9:.3g} GB for {what}; {advice}")
 
 
 def plan_statistics(
-    n_train: int, n_targets: int, block_rows: int, gram: bool, limit: int | None
+    n_train: int,
+    n_targets: int,
+    block_rows: int,
+    gram: bool,
+    limit: int | None,
+    *,
+    squares: bool = False,
 ) -> None:
     """Refuse sufficient statistics that will not fit.
 
@@ -68,6 +80,8 @@ def plan_statistics(
         Whether pairs of examples are counted.
     limit : int, optional
         Bytes allowed; by default what is available.
+    squares : bool
+        Whether outputs' squares are summed for every example.
 
     Raises
     ------
@@ -78,4 +92,5 @@ def plan_statistics(
     block = block_rows * (n_train // 8 + 20 * n_targets)
     what = f"{n_train} examples and {n_targets} targets, {counts / 1e9:.3g} GB of it for counts"
     advice = "gram=False keeps no counts of pairs" if gram else "take fewer targets at a time"
-    check_memory(what, counts + 8 * n_train * n_targets + block, limit, advice)
+    sums = (24 if squares else 8) * n_train * n_targets  # of squares: a block's, too
+    check_memory(what, counts + sums + block, limit, advice)

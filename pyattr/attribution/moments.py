@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyattr.attribution.memory import check_memory
 from pyattr.attribution.statistics import SufficientStatistics
+from pyattr.errors import bad_value
 
-__all__ = ["Moments", "held_out_moments", "moments", "output_scale", "plan_memory"]
+__all__ = ["Moments", "held_out_moments", "moments", "output_scale"]
 
 Float64 = NDArray[np.float64]
 
@@ -36,36 +36,46 @@ class Moments(NamedTuple):
 
 
 def output_scale(statistics: SufficientStatistics, intercept: bool) -> Float64:
-    """Root mean square of every target, about its mean if there is an intercept; 1 instead of 0."""
-    square = statistics.centred_square if intercept else statistics.square
-    scale = np.sqrt(square / max(statistics.n_masks, 1))
+    """Root mean square of the regression's outputs, (n_targets,); 1 instead of 0.
+
+    See `moments` for the arguments.
+    """
+    _check_intercept(statistics, intercept)
+    scale = np.sqrt(statistics.row_square)
     return np.asarray(np.where(scale > 0.0, scale, 1.0))
 
 
 def moments(statistics: SufficientStatistics, scale: Float64, intercept: bool) -> Moments:
-    """Moments about the means of the same rows, or without intercept about 1/2 and 0.
+    """Moments of the regression's rows and outputs.
 
     Parameters
     ----------
     statistics : SufficientStatistics
-        At least one row; without intercept their scale must have centre 0.
+        At least one row.
     scale : (n_targets,) float64
         Unit of the outputs.
     intercept : bool
+        Whether the regression has one: for independent masks, whose means are then taken off;
+        not for pairs of complements, whose half differences have none.
 
     Returns
     -------
     Moments
     """
-    n_rows = statistics.n_masks
-    middle = None if intercept else 0.5
-    gram = statistics.centred_gram(middle, np.float32)
-    gram /= np.float32(n_rows)
-    cross = (statistics.centred_cross(middle) / (n_rows * scale)).T
-    square = statistics.centred_square if intercept else statistics.square
-    return Moments(
-        gram, np.ascontiguousarray(cross, np.float32), square / n_rows / scale**2, n_rows
-    )
+    _check_intercept(statistics, intercept)
+    n_masks = statistics.n_masks
+    # A pair's two rows z and -z, with outputs d and -d: means over masks are those over pairs.
+    gram = statistics.centred_gram(np.float32)
+    gram /= np.float32(n_masks)
+    cross = (statistics.centred_cross() / (n_masks * scale)).T
+    square = statistics.row_square / scale**2
+    return Moments(gram, np.ascontiguousarray(cross, np.float32), square, statistics.n_rows)
+
+
+def _check_intercept(statistics: SufficientStatistics, intercept: bool) -> None:
+    if intercept != (statistics.design == "iid"):
+        expected = f"{not intercept} for the {statistics.design} design"
+        raise bad_value("intercept", expected, intercept)
 
 
 def held_out_moments(
@@ -95,24 +105,3 @@ def held_out_moments(
     gram = result.gram + np.multiply.outer(row.astype(np.float32), row.astype(np.float32))
     cross = result.cross + np.multiply.outer(output, row).astype(np.float32)
     return Moments(gram, cross, result.square + output**2, result.n_rows)
-
-
-def plan_memory(n_train: int, n_targets: int, n_matrices: int, limit: int | None = None) -> None:
-    """Refuse a fit whose matrices will not fit, before anything is computed.
-
-    Parameters
-    ----------
-    n_train, n_targets : int
-    n_matrices : int
-        How many matrices of n_train² 4-byte numbers are alive at once.
-    limit : int, optional
-        Bytes allowed; by default what is available.
-
-    Raises
-    ------
-    ValueError
-        If more is needed.
-    """
-    n_bytes = 4 * n_matrices * n_train**2 + 64 * n_train * n_targets
-    what = f"{n_matrices} matrices of {n_train} x {n_train} examples and {n_targets} targets"
-    check_memory(what, n_bytes, limit, "group examples or take fewer targets at a time")

@@ -1,31 +1,31 @@
-"""Ridge regression of many targets on one set of masks, λ by exact leave-one-out.
+"""Ridge regression of many targets from sufficient statistics, λ per target.
 
-For each target: minimise ``Σ_j (f_j - a0 - (x_j - c)·a)² + λ‖a‖²``. One eigendecomposition, of the
-smaller of the Gram and the kernel matrix, serves all λ and all targets. The error of leaving row j
-out is ``(f_j - g(x_j)) / (1 - h_jj)`` with the fit to *all* rows, where the hat diagonal h_jj
-includes 1/n_masks for the free intercept.
+For each target: minimise ``Σ_j (f_j - a0 - (x_j - c)·a)² + λ‖a‖²``. One eigendecomposition of the
+Gram matrix serves all λ and all targets. Statistics alone give the generalised cross-validation
+error ``(RSS / m) / (1 - df / m)²``, df = Σ d/(d + λ) and 1 for a free intercept; with the rows at
+hand `pyattr.attribution.leave_one_out_error` gives the exact one.
 
 References
 ----------
-Allen, "The relationship between variable selection and data augmentation", Technometrics 1974;
 Golub, Heath and Wahba, "Generalized cross-validation", Technometrics 1979.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from pyattr.attribution.rows import CentredRows, dense_blocks
+from pyattr.attribution.statistics import SufficientStatistics
 
-__all__ = ["RidgeFit", "default_lambdas", "fit_ridge"]
+__all__ = ["RidgeFit", "Spectrum", "default_lambdas", "fit_ridge", "gcv_errors", "pick", "spectrum"]
 
 _RELATIVE_LAMBDAS = np.logspace(4, -4, 25)
-_FITS_AT_ONCE = 1 << 11  # pairs (λ, target): the residuals of a block of rows stay in memory
+# Eigenvalues in float32 are off by about 1e-7 of the largest. Where that is below this share of
+# the smallest λ + eigenvalue, it moves no fit by more than float32 scores show.
+_SINGLE_ERROR = 1e-5
 
 Float64 = NDArray[np.float64]
 
@@ -37,14 +37,56 @@ class RidgeFit(NamedTuple):
     ----------
     scores : (n_train, n_targets) float64
     lambdas : (n_targets,) float64
-        The λ with the smallest leave-one-out error; the largest such λ on a tie.
-    loo_mse : (n_targets,) float64
-        Mean squared leave-one-out error at that λ.
+        The λ with the smallest error; the largest such λ on a tie.
+    error : (n_targets,) float64
+        Mean squared error at that λ: leave-one-out or generalised cross-validation.
     """
 
     scores: Float64
     lambdas: Float64
-    loo_mse: Float64
+    error: Float64
+
+
+class Spectrum(NamedTuple):
+    """Gram matrix of the rows in its eigenbasis, for falling λ.
+
+    Parameters
+    ----------
+    values : (n_train,) float64
+        Eigenvalues d of the sum over rows of ``(x - c)(x - c)ᵀ``, at least 0.
+    vectors : (n_train, n_train) float32 or float64
+    projected : (n_train, n_targets) float64
+        Eigenvectorsᵀ times the sum over rows of ``(x - c) yᵀ``, y in units of its scale.
+    square : (n_targets,) float64
+        Σ y².
+    lambdas : (n_lambdas,) float64
+        Falling.
+    shrunk : (n_train, n_lambdas) float64
+        ``1 / (d + λ)``.
+    n_rows : int
+    constant : float
+        What a free intercept adds to each row's own weight: 1 / n_rows, or 0 without one.
+    """
+
+    values: Float64
+    vectors: NDArray[np.floating[Any]]
+    projected: Float64
+    square: Float64
+    lambdas: Float64
+    shrunk: Float64
+    n_rows: int
+    constant: float
+
+    def residual_squares(self) -> Float64:
+        """Sum over rows of the squared residual, (n_lambdas, n_targets)."""
+        weight = self.shrunk * (2.0 - self.shrunk * self.values[:, np.newaxis])
+        squares = self.square - weight.T @ np.square(self.projected)
+        return np.asarray(np.maximum(squares, 0.0))
+
+    def scores(self, chosen: NDArray[np.intp], targets: NDArray[np.intp] | slice) -> Float64:
+        """Scores of the targets at λ number `chosen`, (n_train, n) float64, y in its units."""
+        weights = self.projected[:, targets] * self.shrunk[:, chosen]
+        return np.asarray(self.vectors @ weights.astype(self.vectors.dtype), np.float64)
 
 
 def default_lambdas(mean_eigenvalue: float) -> Float64:
@@ -56,106 +98,88 @@ def default_lambdas(mean_eigenvalue: float) -> Float64:
     return mean_eigenvalue * _RELATIVE_LAMBDAS
 
 
-def fit_ridge(
-    rows: CentredRows, values: NDArray[np.float32], lambdas: Float64 | None, *, intercept: bool
-) -> RidgeFit:
-    """Fit every target at the λ of the smallest exact leave-one-out error.
+def spectrum(statistics: SufficientStatistics, scale: Float64, lambdas: Float64 | None) -> Spectrum:
+    """Eigendecomposition of the Gram matrix of the rows.
 
     Parameters
     ----------
-    rows : CentredRows
-        n_masks ≥ 2 rows; with a free intercept they are centred at their mean.
-    values : (n_masks, n_targets) float32
-        Outputs; with a free intercept centred at their mean.
+    statistics : SufficientStatistics
+    scale : (n_targets,) float64
+        Unit of the outputs.
     lambdas : (n_lambdas,) float64, optional
         Candidates, above 0; `default_lambdas` if not given.
-    intercept : bool
-        Whether the model has a free intercept.
+
+    Returns
+    -------
+    Spectrum
+        In float32 where that is exact enough for scores in float32.
+    """
+    n_rows, n_train = statistics.n_rows, statistics.n_train
+    share = n_rows / statistics.n_masks  # a pair of complements is two masks and one row
+    diagonal = statistics.column_counts * (1.0 - statistics.mean_row) * share
+    falling = default_lambdas(float(diagonal.mean())) if lambdas is None else lambdas
+    falling = np.sort(falling)[::-1]
+    values, vectors = np.zeros(0), np.zeros((0, 0))
+    for dtype in (np.float32, np.float64) if n_rows >= 2 * n_train else (np.float64,):
+        gram = statistics.centred_gram(dtype)
+        gram *= dtype(share)
+        values, vectors = scipy.linalg.eigh(gram.T, overwrite_a=True, driver="evd")
+        values = np.maximum(values.astype(np.float64), 0.0)
+        off = np.finfo(np.float32).eps * values[-1]
+        if dtype is np.float64 or off <= _SINGLE_ERROR * (values[0] + falling[-1]):
+            break
+    cross = statistics.centred_cross() * (share / scale)
+    projected = vectors.T @ cross.astype(vectors.dtype)
+    return Spectrum(
+        values,
+        vectors,
+        projected.astype(np.float64),
+        statistics.row_square * n_rows / scale**2,
+        falling,
+        1.0 / (values[:, np.newaxis] + falling),
+        n_rows,
+        1.0 / n_rows if statistics.design == "iid" else 0.0,
+    )
+
+
+def gcv_errors(fit: Spectrum) -> Float64:
+    """Generalised cross-validation error of every λ and target, (n_lambdas, n_targets)."""
+    freedom = (fit.shrunk * fit.values[:, np.newaxis]).mean(axis=0) * len(fit.values)
+    left = np.maximum(1.0 - fit.constant - freedom / fit.n_rows, np.finfo(np.float64).eps)
+    return np.asarray(fit.residual_squares() / fit.n_rows / np.square(left)[:, np.newaxis])
+
+
+def pick(fit: Spectrum, errors: Float64, scale: Float64) -> RidgeFit:
+    """Scores at the λ of the least error.
+
+    Parameters
+    ----------
+    fit : Spectrum
+    errors : (n_lambdas, n_targets) float64
+    scale : (n_targets,) float64
 
     Returns
     -------
     RidgeFit
-
-    Notes
-    -----
-    Time O(n_masks · n · (n + n_lambdas · n_targets) + n³) with n = min(n_masks, n_train).
     """
-    n_masks, n_train = rows.shape
-    if n_masks <= n_train:
-        return _fit_kernel(rows, values, lambdas, intercept)
-    eigenvalues, vectors = scipy.linalg.eigh(rows.gram(), overwrite_a=True, driver="evd")
-    eigenvalues = np.maximum(eigenvalues, 0.0)
-    if lambdas is None:
-        lambdas = default_lambdas(float(eigenvalues.mean()))
-    projected = vectors.T @ rows.transposed_product(values)
-    shrunk = 1.0 / (eigenvalues[:, np.newaxis] + np.sort(lambdas)[::-1])
-    # 1 - h_jj averages at least 1 - n_train/n_masks: near 0 it needs float64.
-    dtype = np.float32 if n_masks >= 2 * n_train else np.float64
-    basis = vectors.astype(dtype)
-    constant = 1.0 / n_masks if intercept else 0.0
-    errors = np.zeros((shrunk.shape[1], values.shape[1]))
-    for which, bits in dense_blocks(rows.masks):
-        rotated = (bits - rows.centre.astype(dtype)) @ basis
-        free = (1.0 - constant) - np.square(rotated) @ shrunk.astype(dtype)
-        for part, weights in _weights(projected, shrunk):
-            residual = (rotated @ weights.astype(dtype)).reshape(
-                len(bits), -1, part.stop - part.start
-            )
-            np.subtract(values[which, np.newaxis, part], residual, out=residual)
-            errors[:, part] += _sum_of_squares(residual, free)
     best = errors.argmin(axis=0)
-    scores = vectors @ (projected * shrunk[:, best])
-    return _chosen(scores, errors, best, lambdas, n_masks)
+    least = errors[best, np.arange(len(best))]
+    return RidgeFit(fit.scores(best, slice(None)) * scale, fit.lambdas[best], least * scale**2)
 
 
-def _fit_kernel(
-    rows: CentredRows, values: NDArray[np.float32], lambdas: Float64 | None, intercept: bool
+def fit_ridge(
+    statistics: SufficientStatistics, scale: Float64, lambdas: Float64 | None
 ) -> RidgeFit:
-    """Fit in the space of rows: residual and 1 - h_jj are both λ times a positive sum."""
-    n_masks, n_train = rows.shape
-    kernel = rows.kernel()
-    trace = float(np.trace(kernel))
-    if lambdas is None:
-        lambdas = default_lambdas(trace / n_train)
-    if intercept:
-        # The constant vector has eigenvalue 0 like any repeated row has. Lift it above all
-        # others, where it is the last one and can be left out: the intercept takes it.
-        kernel += 2.0 * trace / n_masks
-    eigenvalues, vectors = scipy.linalg.eigh(kernel, overwrite_a=True, driver="evd")
-    if intercept:
-        eigenvalues, vectors = eigenvalues[:-1], vectors[:, :-1]
-    eigenvalues = np.maximum(eigenvalues, 0.0)
-    projected = vectors.T @ values.astype(np.float64)
-    shrunk = 1.0 / (eigenvalues[:, np.newaxis] + np.sort(lambdas)[::-1])
-    free = np.square(vectors) @ shrunk
-    errors = np.zeros((shrunk.shape[1], values.shape[1]))
-    for part, weights in _weights(projected, shrunk):
-        residual = (vectors @ weights).reshape(n_masks, -1, part.stop - part.start)
-        errors[:, part] += _sum_of_squares(residual, free)
-    best = errors.argmin(axis=0)
-    scores = rows.transposed_product(vectors @ (projected * shrunk[:, best]))
-    return _chosen(scores, errors, best, lambdas, n_masks)
+    """Fit every target at the λ of the least generalised cross-validation error.
 
+    Parameters
+    ----------
+    statistics, scale, lambdas
+        As for `spectrum`.
 
-def _weights(projected: Float64, shrunk: Float64) -> Iterator[tuple[slice, Float64]]:
-    """Coefficients of every λ for a few targets at a time, (n, n_lambdas · n_part)."""
-    n_targets = projected.shape[1]
-    step = max(1, _FITS_AT_ONCE // shrunk.shape[1])
-    for first in range(0, n_targets, step):
-        part = slice(first, min(first + step, n_targets))
-        product = shrunk[:, :, np.newaxis] * projected[:, np.newaxis, part]
-        yield part, product.reshape(len(projected), -1)
-
-
-def _sum_of_squares(residual: NDArray[Any], free: NDArray[Any]) -> Float64:
-    """Sum over rows of ``(residual / free)²``: (n_lambdas, n_targets); overwrites `residual`."""
-    # `free` is positive; where rounding says otherwise, the row's own weight is all but 1.
-    residual /= np.maximum(free, np.finfo(free.dtype).eps)[:, :, np.newaxis]
-    return np.asarray(np.einsum("jlt,jlt->lt", residual, residual, dtype=np.float64))
-
-
-def _chosen(
-    scores: Float64, errors: Float64, best: NDArray[np.intp], lambdas: Float64, n_masks: int
-) -> RidgeFit:
-    smallest = np.take_along_axis(errors, best[np.newaxis], axis=0)[0]
-    return RidgeFit(scores, np.sort(lambdas)[::-1][best], smallest / n_masks)
+    Returns
+    -------
+    RidgeFit
+    """
+    fit = spectrum(statistics, scale, lambdas)
+    return pick(fit, gcv_errors(fit), scale)

@@ -1,7 +1,7 @@
-"""The rows of a regression on masks, never all dense at once.
+"""The rows of a regression on masks, packed, for what sums over rows alone do not give.
 
-Leave-one-out errors need the rows themselves, one block at a time; what needs sums over rows alone
-is in `pyattr.attribution.statistics`.
+Leave-one-out errors need the rows themselves, and a regression without Gram matrix multiplies with
+them. They are never all dense at once.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyattr import reference
-from pyattr.exact_sums import exact_matmul_transposed, gram
-from pyattr.kernels import packed_matmul, packed_matmul_transposed
+from pyattr.attribution.designs import Design
+from pyattr.exact_sums import intersections
 
 if TYPE_CHECKING:
     from pyattr.masks import Masks
 
-__all__ = ["CentredRows", "column_counts", "dense_blocks", "standardise"]
+__all__ = ["Rows", "dense_blocks", "packed_columns"]
 
 # A dense block holds this many numbers (64 MiB in float32) and no more than so many rows.
 _BLOCK_SIZE = 1 << 24
@@ -31,83 +31,74 @@ Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class CentredRows:
-    """The rows ``x - centre`` of a regression, never all dense at once.
+class Rows:
+    """Masks and outputs, or of pairs of complements the first mask and the half difference.
 
     Parameters
     ----------
-    masks : Masks
-        n_masks subsets of n_train examples.
-    centre : (n_train,) float64
-        Subtracted from every row.
+    all_masks : Masks
+    all_outputs : (n_masks, n_targets)
+        Real; read in blocks of rows.
+    design : {"iid", "complement"}
     """
 
-    masks: Masks
-    centre: Float64
+    all_masks: Masks
+    all_outputs: NDArray[Any]
+    design: Design
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """(n_masks, n_train)."""
-        return self.masks.n_masks, self.masks.n_train
+    def masks(self) -> Masks:
+        """One mask a row."""
+        return self.all_masks if self.design == "iid" else self.all_masks[0::2]
 
-    def gram(self) -> Float64:
-        """Sum over rows of ``(x - centre)(x - centre)ᵀ``.
+    def every(self, n_parts: int, first: int) -> Rows:
+        """Return the rows `first`, ``first + n_parts``, …: one of n_parts disjoint parts."""
+        width = 1 if self.design == "iid" else 2
+        chosen = np.arange(self.all_masks.n_masks) // width % n_parts == first
+        return Rows(self.all_masks[chosen], self.all_outputs[chosen], self.design)
+
+    def blocks(self) -> Iterator[slice]:
+        """Ranges of rows small enough to be dense."""
+        return _blocks(len(self.masks), self.all_masks.n_train)
+
+    def outputs(self, rows: slice, targets: slice, mean: Float64, scale: Float64) -> Float64:
+        """Outputs of some rows and targets in standard units.
+
+        Parameters
+        ----------
+        rows, targets : slice
+        mean, scale : (n_targets,) float64
+            Of all targets; half differences have no mean to take off.
 
         Returns
         -------
-        (n_train, n_train) float64
-            Exact counts, then centred: ``n_ij - n_i c_j - c_i n_j + n_masks c_i c_j``.
+        (n_rows, n_targets) float64
         """
-        counts = gram(self.masks.packed, self.masks.n_train).astype(np.float64)
-        return _centred(counts, self.centre, float(self.masks.n_masks))
+        if self.design == "iid":
+            values = self.all_outputs[rows, targets].astype(np.float64)
+            return np.asarray((values - mean[targets]) / scale[targets])
+        both = self.all_outputs[2 * rows.start : 2 * rows.stop, targets].astype(np.float64)
+        return np.asarray((both[0::2] - both[1::2]) / (2.0 * scale[targets]))
 
-    def kernel(self) -> Float64:
-        """Inner products of the centred rows.
+    def kernel(self, centre: Float64) -> Float64:
+        """Inner products of the rows ``x - centre``.
+
+        Parameters
+        ----------
+        centre : (n_train,) float64
 
         Returns
         -------
-        (n_masks, n_masks) float64
+        (n_rows, n_rows) float64
             Exact sizes of intersections, then centred.
         """
-        offset = np.concatenate([bits @ self.centre for _, bits in dense_blocks(self.masks)])
-        inner = gram(_transposed(self.masks), self.masks.n_masks).astype(np.float64)
+        masks = self.masks
+        offset = np.concatenate([bits @ centre for _, bits in dense_blocks(masks)])
+        inner = intersections(masks.packed, masks.n_train).astype(np.float64)
         inner -= offset[:, np.newaxis]
         inner -= offset
-        inner += self.centre @ self.centre
+        inner += centre @ centre
         return inner
-
-    def transposed_product(self, values: NDArray[np.floating[Any]]) -> Float64:
-        """Sum over rows of ``(x - centre) valueᵀ``.
-
-        Parameters
-        ----------
-        values : (n_masks, n_targets)
-            Rounded to float32, so best centred; the sums run in float64 over panels.
-
-        Returns
-        -------
-        (n_train, n_targets) float64
-        """
-        dense = np.ascontiguousarray(values, dtype=np.float32)
-        sums = packed_matmul_transposed(
-            self.masks.packed, dense, self.masks.n_train, dtype=np.float64
-        )
-        total = dense.sum(axis=0, dtype=np.float64)
-        return np.asarray(sums - self.centre[:, np.newaxis] * total)
-
-    def product(self, weights: NDArray[np.floating[Any]]) -> Float64:
-        """Predictions ``(x - centre) @ weights``.
-
-        Parameters
-        ----------
-        weights : (n_train, n_targets)
-
-        Returns
-        -------
-        (n_masks, n_targets) float64
-        """
-        dense = np.ascontiguousarray(weights, dtype=np.float32)
-        return np.asarray(packed_matmul(self.masks.packed, dense) - self.centre @ dense)
 
 
 def dense_blocks(masks: Masks) -> Iterator[tuple[slice, NDArray[np.bool_]]]:
@@ -122,14 +113,18 @@ def dense_blocks(masks: Masks) -> Iterator[tuple[slice, NDArray[np.bool_]]]:
     rows : slice
     bits : (n_rows, n_train) bool
     """
-    step = max(1, min(_BLOCK_ROWS, _BLOCK_SIZE // masks.n_train))
-    for first in range(0, masks.n_masks, step):
-        rows = slice(first, min(first + step, masks.n_masks))
+    for rows in _blocks(masks.n_masks, masks.n_train):
         yield rows, masks[rows].unpack()
 
 
-def column_counts(masks: Masks) -> Float64:
-    """Number of masks that each example is in.
+def _blocks(n_rows: int, n_train: int) -> Iterator[slice]:
+    step = max(1, min(_BLOCK_ROWS, _BLOCK_SIZE // n_train))
+    for first in range(0, n_rows, step):
+        yield slice(first, min(first + step, n_rows))
+
+
+def packed_columns(masks: Masks) -> NDArray[np.uint8]:
+    """Rows and columns exchanged: the masks that each example is in.
 
     Parameters
     ----------
@@ -137,44 +132,8 @@ def column_counts(masks: Masks) -> Float64:
 
     Returns
     -------
-    (n_train,) float64
-        Whole numbers, exact.
+    (n_train, row_bytes of n_masks) uint8
     """
-    ones = np.ones((masks.n_masks, 1), np.int32)
-    return exact_matmul_transposed(masks.packed, ones, masks.n_train)[:, 0].astype(np.float64)
-
-
-def standardise(
-    values: NDArray[np.floating[Any]], *, centre: bool = True
-) -> tuple[Float32, Float64, Float64]:
-    """Centre and scale each target, so that float32 sums neither drown nor overflow.
-
-    Parameters
-    ----------
-    values : (n_masks, n_targets)
-    centre : bool
-        Whether to subtract the mean first.
-
-    Returns
-    -------
-    standardised : (n_masks, n_targets) float32
-        ``(values - mean) / scale``.
-    mean, scale : (n_targets,) float64
-        The scale is the root mean square, or 1 for a constant target.
-    """
-    mean = values.mean(axis=0, dtype=np.float64) if centre else np.zeros(values.shape[1])
-    centred = values - mean
-    largest = np.abs(centred).max(axis=0, initial=0.0)
-    # A mean is off by a rounding error: what is left of a constant target is not a signal.
-    constant = largest <= 4.0 * np.finfo(np.float64).eps * np.abs(mean)
-    largest = np.where(constant, 1.0, largest)
-    scale = largest * np.sqrt(np.mean(np.square(centred / largest), axis=0))
-    scale = np.where(constant, 1.0, scale)
-    return np.where(constant, 0.0, centred / scale).astype(np.float32), mean, scale
-
-
-def _transposed(masks: Masks) -> NDArray[np.uint8]:
-    """Packed rows and columns exchanged, (n_train, row_bytes of n_masks) uint8."""
     turned = np.empty((masks.n_train, reference.row_bytes(masks.n_masks)), np.uint8)
     n_bytes = max(1, _BLOCK_SIZE // max(masks.n_masks, 1) // 8)
     for first in range(0, -(-masks.n_train // 8), n_bytes):
@@ -183,9 +142,3 @@ def _transposed(masks: Masks) -> NDArray[np.uint8]:
         bits = reference.unpack(part, columns.stop - columns.start)
         turned[columns] = reference.pack(bits.T)
     return turned
-
-
-def _centred(counts: Float64, centre: Float64, n_masks: float) -> Float64:
-    alone = np.diagonal(counts).copy()
-    counts -= np.outer(alone, centre) + np.outer(centre, alone) - n_masks * np.outer(centre, centre)
-    return counts

@@ -3,10 +3,15 @@
 Every estimator is a function of these. They are sums over rows of whole numbers (outputs in fixed
 point), hence equal for any order of rows, block size, number of threads and device; statistics of
 shards add, those of a fold or a hold-out subtract, without rounding.
+
+Complement pairs need one sum more. With z = x - 1/2 the rows of a pair are z and -z, so over all
+rows Σ z zᵀ and Σ z y are twice the sums of ``z zᵀ`` and of z times the half difference (y - ȳ)/2
+over pairs; only the half differences' own squares must be summed apart.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +20,19 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pyattr.attribution.checks import two_dimensional
+from pyattr.attribution.designs import Design, check_design
 from pyattr.attribution.file_format import read_file, write_file
 from pyattr.attribution.fixed_point import FixedPointScale, check_squares, output_blocks
 from pyattr.attribution.memory import plan_statistics
-from pyattr.attribution.statistics_file import METADATA, SUMS, check_layout, check_values
+from pyattr.attribution.statistics_file import (
+    METADATA,
+    OPTIONAL_SUMS,
+    SUMS,
+    check_layout,
+    check_values,
+)
+from pyattr.attribution.summation import MAX_BLOCK_ROWS, MAX_MASKS, RunningSums
 from pyattr.errors import bad_value, check_count
-from pyattr.exact_sums import exact_matmul_transposed, gram
 
 if TYPE_CHECKING:
     from pyattr.masks import Masks
@@ -28,8 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["SufficientStatistics"]
 
 _BLOCK_SIZE = 1 << 22  # outputs of a block of rows: 48 MiB while they become fixed point
-_MAX_BLOCK_ROWS = 1 << 15
-_MAX_MASKS = (1 << 31) - 1
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -51,6 +61,10 @@ class SufficientStatistics:
     scale : FixedPointScale
         Centre c and step of each target. Steps are at most 2^-19 of the half range of the outputs
         that the scale was made for, so that each output is off by at most 2^-20 of it.
+    pair_square_steps : (n_targets,) int64, optional
+        Σ (q - q')² over the pairs of the complement design; None for independent masks.
+    cross_square_steps : (n_train, n_targets) int64, optional
+        Σ x (q²)ᵀ, for standard errors of empirical influence without assuming equal variances.
 
     Examples
     --------
@@ -69,6 +83,8 @@ class SufficientStatistics:
     square_steps: Int64
     n_masks: int
     scale: FixedPointScale
+    pair_square_steps: Int64 | None = None
+    cross_square_steps: Int64 | None = None
 
     @classmethod
     def of(
@@ -77,6 +93,8 @@ class SufficientStatistics:
         outputs: ArrayLike,
         *,
         gram: bool = True,
+        squares: bool = False,
+        design: Design = "iid",
         scale: FixedPointScale | None = None,
         block_rows: int | None = None,
         memory_limit: int | None = None,
@@ -93,6 +111,11 @@ class SufficientStatistics:
         gram : bool
             Whether to count all pairs of examples. Without, only masksᵀY, column sums and ΣY² are
             kept.
+        squares : bool
+            Whether to sum the squares of outputs for every example too: 3 times the time and twice
+            the memory of masksᵀY.
+        design : {"iid", "complement"}
+            "complement": rows 2j and 2j+1 are complements.
         scale : FixedPointScale, optional
             By default that of `outputs`. Statistics must have the same to be added or subtracted.
         block_rows : int, optional
@@ -103,43 +126,72 @@ class SufficientStatistics:
         Raises
         ------
         ValueError
-            If the rows do not match, the memory would not suffice, or an output is NaN, infinite
-            or outside the scale; the first such target is named.
+            If the rows do not match, the design is another, the memory would not suffice, or an
+            output is NaN, infinite or outside the scale; the first such target is named.
         """
         values = two_dimensional("outputs", outputs)
-        n_masks, n_train, n_targets = masks.n_masks, masks.n_train, values.shape[1]
-        if len(values) != n_masks or n_masks > _MAX_MASKS:
+        n_masks, n_targets = masks.n_masks, values.shape[1]
+        if len(values) != n_masks or n_masks > MAX_MASKS:
             expected = f"{n_masks} rows, one for each mask, and fewer than 2^31"
             raise bad_value("outputs", expected, len(values))
+        check_design(masks, design)
         if block_rows is None:
-            block_rows = min(_MAX_BLOCK_ROWS, max(1024, _BLOCK_SIZE // max(n_targets, 1)))
-        block_rows = min(check_count("block_rows", block_rows, 1), _MAX_BLOCK_ROWS)
-        plan_statistics(n_train, n_targets, min(block_rows, n_masks), gram, memory_limit)
+            block_rows = min(MAX_BLOCK_ROWS, max(1024, _BLOCK_SIZE // max(n_targets, 1)))
+        block_rows = min(check_count("block_rows", block_rows, 1), MAX_BLOCK_ROWS)
+        block_rows += block_rows % 2  # no block ends inside a pair
+        rows = min(block_rows, n_masks)
+        plan_statistics(masks.n_train, n_targets, rows, gram, memory_limit, squares=squares)
         scale = FixedPointScale.of(values) if scale is None else scale
-        empty = cls(
-            np.zeros((n_train, n_train) if gram else n_train, np.int32),
-            np.zeros((n_train, n_targets), np.int64),
-            np.zeros(n_targets, np.int64),
-            np.zeros(n_targets, np.int64),
-            n_masks,
-            scale,
-        )
-        for rows, block in output_blocks(values, block_rows):
-            empty._add_rows(masks.packed[rows], scale.steps(block))
-        return empty
+        sums = RunningSums(masks.n_train, scale, gram, squares, design)
+        for part, block in output_blocks(values, block_rows):
+            sums.add(masks.packed[part], block)
+        return cls(**vars(sums))
 
-    def _add_rows(self, packed: NDArray[np.uint8], steps: NDArray[np.int32]) -> None:
-        if self.has_gram:
-            gram(packed, self.n_train, out=self.counts)
-        else:
-            ones = np.ones((len(packed), 1), np.int32)
-            self.counts[:] += exact_matmul_transposed(packed, ones, self.n_train)[:, 0].astype(
-                np.int32
-            )
-        exact_matmul_transposed(packed, steps, self.n_train, out=self.cross_steps)
-        self.total_steps[:] += steps.sum(axis=0, dtype=np.int64)
-        self.square_steps[:] += np.einsum("jt,jt->t", steps, steps, dtype=np.int64)
-        check_squares(self.square_steps)
+    @classmethod
+    def of_chunks(
+        cls,
+        chunks: Iterable[tuple[Masks, ArrayLike]],
+        scale: FixedPointScale,
+        *,
+        gram: bool = True,
+        squares: bool = False,
+        design: Design = "iid",
+        memory_limit: int | None = None,
+    ) -> SufficientStatistics:
+        """Sum over rows that arrive in chunks and need not be kept.
+
+        Parameters
+        ----------
+        chunks : iterable of (Masks, (n_rows, n_targets) array_like)
+            At least one; all over the same examples. No pair of complements is cut.
+        scale : FixedPointScale
+            That of bounds on the outputs: ``FixedPointScale.of([least, largest])``.
+        gram, squares, design, memory_limit
+            As for `of`.
+
+        Raises
+        ------
+        ValueError
+            As from `of`, or if there is no chunk or the examples differ.
+        """
+        sums: RunningSums | None = None
+        for masks, outputs in chunks:
+            values = two_dimensional("outputs", outputs)
+            if sums is None:
+                n_train, rows = masks.n_train, min(MAX_BLOCK_ROWS, len(values))
+                at = (n_train, len(scale.step), rows, gram, memory_limit)
+                plan_statistics(*at, squares=squares)
+                sums = RunningSums(n_train, scale, gram, squares, design)
+            shape = (masks.n_masks, len(scale.step))
+            if masks.n_train != n_train or values.shape != shape:
+                expected = f"{n_train} examples and outputs {shape}"
+                raise bad_value("chunks", expected, f"{masks.n_train} and {values.shape}")
+            check_design(masks, design)
+            for part, block in output_blocks(values, MAX_BLOCK_ROWS):
+                sums.add(masks.packed[part], block)
+        if sums is None:
+            raise bad_value("chunks", "at least one", "none")
+        return cls(**vars(sums))
 
     # -- combining -------------------------------------------------------------------------------
 
@@ -154,28 +206,34 @@ class SufficientStatistics:
     def _combined(self, other: SufficientStatistics, sign: int) -> SufficientStatistics:
         if not isinstance(other, SufficientStatistics):
             return NotImplemented
-        if self.counts.shape != other.counts.shape or self.scale != other.scale:
+        n_masks = self.n_masks + sign * other.n_masks
+        if self._kind() != other._kind() or self.scale != other.scale:
             raise bad_value(
                 "statistics",
-                "the same examples, targets, fixed-point scale and kind of counts",
+                "the same examples, targets, fixed-point scale, design and kind of sums",
                 f"{self!r} and {other!r}",
             )
-        n_masks = self.n_masks + sign * other.n_masks
-        if not 0 <= n_masks <= _MAX_MASKS:
-            raise bad_value("statistics", f"0 to {_MAX_MASKS} masks in all", n_masks)
-        result = replace(
-            self,
-            counts=self.counts + np.int32(sign) * other.counts,
-            cross_steps=self.cross_steps + sign * other.cross_steps,
-            total_steps=self.total_steps + sign * other.total_steps,
-            square_steps=self.square_steps + sign * other.square_steps,
-            n_masks=n_masks,
-        )
+        if not 0 <= n_masks <= MAX_MASKS:
+            raise bad_value("statistics", f"0 to {MAX_MASKS} masks in all", n_masks)
+        sums = {
+            name: mine + mine.dtype.type(sign) * theirs
+            for (name, mine), (_, theirs) in zip(self._sums(), other._sums(), strict=True)
+        }
+        result = replace(self, **sums, n_masks=n_masks)
         single = result.column_counts
         if (single < 0).any() or (single > n_masks).any() or (result.square_steps < 0).any():
             raise bad_value("statistics", "those of some of the rows to subtract", f"{other!r}")
         check_squares(result.square_steps)
         return result
+
+    def _sums(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        for name in (*SUMS, *OPTIONAL_SUMS):
+            value = getattr(self, name)
+            if value is not None:
+                yield name, value
+
+    def _kind(self) -> dict[str, tuple[int, ...]]:
+        return {name: value.shape for name, value in self._sums()}
 
     # -- what they say ---------------------------------------------------------------------------
 
@@ -193,6 +251,16 @@ class SufficientStatistics:
     def has_gram(self) -> bool:
         """Whether all pairs were counted."""
         return self.counts.ndim == 2
+
+    @property
+    def design(self) -> Design:
+        """How the masks were drawn."""
+        return "iid" if self.pair_square_steps is None else "complement"
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the regression: masks, or pairs of complements."""
+        return self.n_masks if self.pair_square_steps is None else self.n_masks // 2
 
     @property
     def column_counts(self) -> NDArray[np.int32]:
@@ -224,15 +292,11 @@ class SufficientStatistics:
         """Sums over rows ``(y - c)²``, (n_targets,) float64."""
         return self.square_steps * self.scale.step * self.scale.step
 
-    def centred_gram(
-        self, middle: float | None = None, dtype: DTypeLike = np.float64
-    ) -> NDArray[Any]:
-        """Sum over rows of ``(x - middle)(x - middle)ᵀ``.
+    def centred_gram(self, dtype: DTypeLike = np.float64) -> NDArray[Any]:
+        """Sum over masks of ``(x - mean)(x - mean)ᵀ``; over pairs of complements it is half of it.
 
         Parameters
         ----------
-        middle : float, optional
-            By default the mean row.
         dtype : float32 or float64
 
         Returns
@@ -246,22 +310,15 @@ class SufficientStatistics:
         result = np.empty(self.counts.shape, dtype)
         for i in range(0, self.n_train, 256):
             rows = slice(i, i + 256)
-            if middle is None:
-                # n n_ij - n_i n_j is a whole number below 2^62: off by its rounding alone.
-                centred = self.counts[rows] - np.outer(single[rows] / n_masks, single)
-            else:
-                apart = middle * (single[rows, np.newaxis] + single)
-                centred = self.counts[rows] - apart + self.n_masks * middle**2
-            result[rows] = centred
+            # n n_ij - n_i n_j is a whole number below 2^62: off by its rounding alone.
+            result[rows] = self.counts[rows] - np.outer(single[rows] / n_masks, single)
         return result
 
-    def centred_cross(self, middle: float | None = None, targets: slice = slice(None)) -> Float64:
-        """Sum over rows of ``(x - middle) (y - c)ᵀ``.
+    def centred_cross(self, targets: slice = slice(None)) -> Float64:
+        """Sum over masks of ``(x - mean) yᵀ``; the same for every centre of y.
 
         Parameters
         ----------
-        middle : float, optional
-            By default the mean row; then the result is the same for every c.
         targets : slice
             Which targets.
 
@@ -271,26 +328,34 @@ class SufficientStatistics:
         """
         total = self.total_steps[targets].astype(np.float64)
         single = self.column_counts.astype(np.float64)[:, np.newaxis]
-        if middle is None:
-            centred = self.cross_steps[:, targets] - single * (total / max(self.n_masks, 1))
-        else:
-            centred = self.cross_steps[:, targets] - middle * total
+        centred = self.cross_steps[:, targets] - single * (total / max(self.n_masks, 1))
         return np.asarray(centred * self.scale.step[targets])
 
     @property
     def centred_square(self) -> Float64:
-        """Sums over rows of ``(y - mean)²``, (n_targets,) float64; 0 for a constant target."""
+        """Sums over masks of ``(y - mean)²``, (n_targets,) float64; 0 for a constant target."""
         step, n_masks = self.scale.step, max(self.n_masks, 1)
         # Whole numbers up to 2^93, so Python's.
         pairs = zip(self.square_steps.tolist(), self.total_steps.tolist(), strict=True)
         exact = [(n_masks * square - total * total) / n_masks for square, total in pairs]
         return np.asarray(exact, np.float64) * step * step
 
+    @property
+    def row_square(self) -> Float64:
+        """Mean square of the regression's outputs, (n_targets,) float64.
+
+        Of ``y - mean``, or of the half difference of a pair of complements.
+        """
+        if self.pair_square_steps is None:
+            return self.centred_square / max(self.n_masks, 1)
+        step = self.scale.step / 2.0
+        return np.asarray(self.pair_square_steps / max(self.n_rows, 1) * step * step)
+
     # -- files -----------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file, whole or not at all."""
-        tensors = {name: getattr(self, name) for name in SUMS}
+        tensors = dict(self._sums())
         tensors |= {"centre": self.scale.centre, "step": self.scale.step}
         write_file(Path(path), tensors, {**METADATA, "n_masks": str(self.n_masks)})
 
@@ -311,5 +376,5 @@ class SufficientStatistics:
     def __repr__(self) -> str:
         return (
             f"SufficientStatistics(n_masks={self.n_masks}, n_train={self.n_train}, "
-            f"n_targets={self.n_targets}, gram={self.has_gram})"
+            f"n_targets={self.n_targets}, gram={self.has_gram}, design={self.design!r})"
         )

@@ -11,6 +11,9 @@ tensor            dtype  shape
 ``step``          F64    (n_targets,)
 ================  =====  ==============================================
 
+and where they were summed ``pair_square_steps`` I64 (n_targets,) and ``cross_square_steps`` I64
+(n_train, n_targets).
+
 The metadata are exactly ``format``, ``version`` and ``n_masks``, a decimal number.
 """
 
@@ -27,10 +30,11 @@ from pyattr.attribution.file_format import Layout
 from pyattr.errors import bad_value
 from pyattr.reference import FIXED_POINT_LIMIT
 
-__all__ = ["METADATA", "SUMS", "check_layout", "check_values"]
+__all__ = ["METADATA", "OPTIONAL_SUMS", "SUMS", "check_layout", "check_values"]
 
 METADATA: Final = {"format": "pyattr-sufficient-statistics", "version": "1"}
 SUMS: Final = ("counts", "cross_steps", "total_steps", "square_steps")
+OPTIONAL_SUMS: Final = ("pair_square_steps", "cross_square_steps")
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
 
 
@@ -44,7 +48,7 @@ def check_layout(name: str, metadata: Mapping[str, str], layout: Layout) -> None
         raise bad_value(name, "a tensor cross_steps (n_train, n_targets)", sorted(layout))
     n_train, n_targets = shape
     gram = len(layout.get("counts", ("", ()))[1]) == 2
-    expected = {
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {
         "counts": ("I32", (n_train, n_train) if gram else (n_train,)),
         "cross_steps": ("I64", shape),
         "total_steps": ("I64", (n_targets,)),
@@ -52,6 +56,9 @@ def check_layout(name: str, metadata: Mapping[str, str], layout: Layout) -> None
         "centre": ("F64", (n_targets,)),
         "step": ("F64", (n_targets,)),
     }
+    for tensor, size in zip(OPTIONAL_SUMS, ((n_targets,), shape), strict=True):
+        if tensor in layout:
+            expected[tensor] = ("I64", size)
     if layout != expected:
         raise bad_value(f"{name}: tensors", str(expected), str(dict(layout)))
 
@@ -80,6 +87,15 @@ def check_values(
         "centre": bool(np.isfinite(tensors["centre"]).all()),
         "step": bool(((np.frexp(step)[0] == 0.5) & (step >= 2.0**-1020)).all()),
     }
+    pairs, squares = (tensors.get(tensor) for tensor in OPTIONAL_SUMS)
+    if pairs is not None:
+        # (q - q')² is at most 2 (q² + q'²); compared without overflow.
+        good["pair_square_steps"] = n_masks % 2 == 0 and bool(
+            ((pairs >= 0) & (pairs // 2 <= square)).all()
+        )
+        good["counts"] = good["counts"] and bool((2 * single == n_masks).all())
+    if squares is not None:
+        good["cross_square_steps"] = bool(((squares >= 0) & (squares <= square)).all())
     bad = [key for key, fine in good.items() if not fine]
     if bad:
         raise bad_value(f"{name}: tensor {bad[0]!r}", f"sums over {n_masks} rows", "other values")

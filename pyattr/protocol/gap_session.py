@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -11,13 +12,21 @@ import numpy.typing as npt
 from pyattr.errors import bad_value
 from pyattr.protocol.arrays import as_clip
 from pyattr.protocol.method import Method, Terms
+from pyattr.verification.challenge import (
+    ChallengePlan,
+    Honest,
+    choose_challenge,
+    plan_checks,
+)
 from pyattr.verification.clusters import ClusterDesign
+from pyattr.verification.corruption import Cover, PairSquares
 from pyattr.verification.evaluate import Evaluator
 from pyattr.verification.judge import judge_gap
-from pyattr.verification.pilot import run_pilot
-from pyattr.verification.plan import choose_clusters, smallest_design
+from pyattr.verification.pilot import Pilot, run_pilot
+from pyattr.verification.plan import smallest_design
 from pyattr.verification.scores import LinearScores
-from pyattr.verification.verdict import Verdict
+from pyattr.verification.spot_check import check_probabilities, draw_weighted
+from pyattr.verification.verdict import Outcome, Verdict
 
 __all__ = ["GapMethod", "most_covered"]
 
@@ -60,14 +69,14 @@ def _wide_clip(outputs: npt.NDArray[np.float64]) -> float:
 
 
 class GapMethod(Method):
-    """Clusters of odd pairs, and spot checks for more corruption than the interval covers.
+    """Clusters of odd pairs, and spot checks for more corruption than the verdict covers.
 
     Parameters
     ----------
     evaluate : Evaluator
     terms : Terms
     design : ClusterDesign, optional
-        Chosen from a pilot of 8 to 24 trainings if not given. The verifier does not know the scores then, so
+        Chosen from a pilot of 8 to 32 trainings if not given. The verifier does not know the scores then, so
         for p other than 1/2 it plans for residuals as large as f itself: more clusters than needed.
     """
 
@@ -83,50 +92,59 @@ class GapMethod(Method):
         needed = smallest_design(p) if design is None else design.n_evaluations
         if budget is not None and budget < needed:
             raise bad_value("budget", f"at least {needed} trainings of a challenge", budget)
-        self._clusters = design
+        self._given = design
+        self._plan: ChallengePlan | None = None
 
     def _choose(self) -> ClusterDesign:
         """A pilot, unless design and clip are both given."""
-        design = self._clusters
+        terms, design = self.terms, self._given
+        pilot = None
         if design is None or self.evaluate.clip is None:
-            design = self._clusters = self._after_pilot(design)
-        if self.terms.criterion.bound == "moment" and design.n_leaves > 1:
+            pilot = run_pilot(self.evaluate, terms.n_train, terms.criterion.p, terms.seeds.pilot)
+            self.details["n_pilot"] = len(pilot.masks)
+            if self.evaluate.clip is None:
+                self.evaluate.clip = as_clip(_wide_clip(pilot.outputs))
+        plan = self._plan = self._planned(pilot)
+        if terms.criterion.bound == "moment" and plan.design.n_leaves > 1:
             # Better now than after the prover has done its work.
-            raise bad_value("bound", f"'chi2' or 't' for {design.n_leaves} leaves", "'moment'")
-        return design
+            raise bad_value("bound", f"'chi2' or 't' for {plan.design.n_leaves} leaves", "'moment'")
+        return plan.design
 
-    def _after_pilot(self, design: ClusterDesign | None) -> ClusterDesign:
-        """Fix b and choose the design where none was given."""
+    def _planned(self, pilot: Pilot | None) -> ChallengePlan:
+        """What to ask for, and how its answers will be checked."""
         terms, criterion = self.terms, self.terms.criterion
-        pilot = run_pilot(self.evaluate, terms.n_train, criterion.p, terms.seeds.pilot)
-        self.details["n_pilot"] = len(pilot.masks)
-        if self.evaluate.clip is None:
-            self.evaluate.clip = as_clip(_wide_clip(pilot.outputs))
-        if design is not None:
-            return design
+        n, weighted = terms.n_targets, terms.sampling == "weighted"
+        alpha = terms.delta_interval / (n if criterion.simultaneous else 1)
+        miss = terms.delta_checks
+        if self._given is not None:
+            honest = Honest.of(criterion.epsilon, n, relative=criterion.relative)
+            return plan_checks(self._given, criterion, alpha, miss, honest, weighted)
+        if pilot is None:
+            raise RuntimeError("design: expected a pilot where none is given")
         epsilon = criterion.epsilon
         if not criterion.relative:
             epsilon = float(np.min(epsilon / np.maximum(pilot.spread, 1e-300)))
-        n, share = terms.n_targets, terms.delta_interval
-        alpha = share / (n if criterion.simultaneous else 1)
         noise = pilot.noise(criterion.p)
-        return choose_clusters(noise, epsilon, alpha, n, criterion, terms.budget)
+        honest = Honest.of(epsilon, n, noise=noise, relative=criterion.relative)
+        return choose_challenge(
+            noise, epsilon, alpha, miss, criterion, honest, terms.budget, weighted=weighted
+        )
 
     def judge(self, scores: LinearScores, outputs: npt.NDArray[np.float32]) -> Verdict:
-        """Interval of the gap, widened for w corrupted outputs, then spot checks for more than w.
+        """Judge the outputs as they are, find what corruption the verdict survives, check for the rest.
 
         If even the outputs as they are do not lead to acceptance, nothing is retrained: a prover gains
         nothing by lying there.
         """
-        design, terms = self._clusters, self.terms
-        if design is None:
+        plan, terms = self._plan, self.terms
+        if plan is None:
             raise RuntimeError("judge: expected choose_design to have run")
-        masks, _ = design.draw(terms.seeds.challenge, terms.n_train)
+        masks, _ = plan.design.draw(terms.seeds.challenge, terms.n_train)
 
         def judged(n_corrupted: int) -> Verdict:
             return judge_gap(
                 self.criterion,
-                design,
+                plan.design,
                 masks,
                 outputs,
                 scores,
@@ -138,5 +156,49 @@ class GapMethod(Method):
         verdict = judged(0)
         if not verdict:
             return verdict
-        covered = most_covered(lambda w: bool(judged(w)), len(outputs))
-        return self.settle(judged(covered), design, outputs, covered)
+        # A verdict that had to turn to another bound does not rest on what the truncated sums assume.
+        if plan.truncation is not None and verdict.bound == terms.criterion.bound:
+            linear = scores.linear(masks)
+            squares = PairSquares.of(
+                self.criterion, plan.design, outputs, scores, linear, terms.tolerance
+            )
+            cover = Cover(squares, plan.truncation, terms.criterion.epsilon)
+            return self._check_by_influence(verdict, plan.design, outputs, cover)
+        covered = 0
+        if terms.criterion.intercept == "refit":  # nothing bounds what one output does to the mean
+            covered = most_covered(lambda w: bool(judged(w)), len(outputs))
+        rows = self.uniform_checks(len(outputs), covered)
+        return self.settle(judged(covered), plan.design, outputs, rows)
+
+    def _check_by_influence(
+        self,
+        verdict: Verdict,
+        design: ClusterDesign,
+        outputs: npt.NDArray[np.float32],
+        cover: Cover,
+    ) -> Verdict:
+        """Spot checks for any set of outputs that could hide a gap above ε."""
+        hiding = cover.n_hiding
+        if hiding == 0:
+            reason = (
+                "the outputs suffice if all are true, and not if any is corrupted: ask for more"
+            )
+            outcomes = (Outcome.INCONCLUSIVE,) * verdict.n_targets
+            return replace(verdict, outcome=Outcome.INCONCLUSIVE, outcomes=outcomes, reason=reason)
+        if self.terms.sampling == "weighted":
+            shares = cover.shares
+            rows = draw_weighted(check_probabilities(np.repeat(shares, 2), self.terms.delta_checks))
+            upper = cover.upper_by_share(shares)
+        else:
+            covered = min(hiding, len(outputs)) - 1
+            rows = self.uniform_checks(len(outputs), covered)
+            upper = cover.upper_by_count(min(covered, design.n_clusters))
+        details = {
+            **verdict.details,
+            "n_corrupted_covered": hiding - 1,
+            "sampling": self.terms.sampling,
+        }
+        upper = np.maximum(upper, verdict.gap_upper)
+        return self.settle(
+            replace(verdict, gap_upper=upper, details=details), design, outputs, rows
+        )

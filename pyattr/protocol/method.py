@@ -83,6 +83,9 @@ class Terms:
     spot_check_share : float
         Share of delta for missing corrupted outputs.
     draw_checks : callable
+        Of uniform spot checks.
+    sampling : {"uniform", "weighted"}
+        How spot checks are chosen (`pyattr.verification.spot_check`).
     """
 
     criterion: Criterion
@@ -93,8 +96,11 @@ class Terms:
     tolerance: float
     spot_check_share: float
     draw_checks: DrawChecks
+    sampling: str = "uniform"
 
     def __post_init__(self) -> None:
+        if self.sampling not in ("uniform", "weighted"):
+            raise bad_value("sampling", "'uniform' or 'weighted'", repr(self.sampling))
         check_probability("spot_check_share", self.spot_check_share)
         if not 0.0 <= self.tolerance < np.inf:
             raise bad_value("tolerance", "a finite number of at least 0", self.tolerance)
@@ -167,27 +173,34 @@ class Method(ABC):
         """The criterion, with b."""
         return replace(self.terms.criterion, clip=self.clip)
 
-    def settle(
-        self, verdict: Verdict, design: Design, outputs: npt.NDArray[np.float32], n_covered: int
-    ) -> Verdict:
-        """Let an acceptance stand if the outputs it rests on survive spot checks.
+    def uniform_checks(self, n_outputs: int, n_covered: int) -> npt.NDArray[np.int64]:
+        """Rows to check for an acceptance that holds with any `n_covered` outputs corrupted.
 
-        An acceptance that holds with any `n_covered` outputs corrupted needs that more are noticed:
-        k checks miss ``n_covered + 1`` or more with probability at most ``delta_checks``.
+        More than `n_covered` are missed with probability at most ``delta_checks``.
+        """
+        k = n_checks(n_outputs, min(n_covered + 1, n_outputs), self.terms.delta_checks)
+        return self.terms.draw_checks(n_outputs, k)
+
+    def settle(
+        self,
+        verdict: Verdict,
+        design: Design,
+        outputs: npt.NDArray[np.float32],
+        rows: npt.NDArray[np.int64],
+    ) -> Verdict:
+        """Let an acceptance stand if the rows drawn for it survive spot checks.
 
         Raises
         ------
         Rejected
             If outputs differ from the verifier's own.
         """
-        if not verdict:
+        self.details["n_checked"] = len(rows)
+        if not rows.size:  # weighted checks may all stay out, as rarely as a lie is to be missed
             return verdict
-        n_outputs = len(outputs)
-        k = n_checks(n_outputs, n_covered + 1, self.terms.delta_checks)
-        rows = self.terms.draw_checks(n_outputs, k)
         drawn = chosen_rows(design, self.terms.seeds.challenge, self.terms.n_train, rows)
         check = retrain_and_compare(self.evaluate, *drawn, outputs[rows], self.terms.tolerance)
-        self.details |= {"n_checked": k, "n_hardware_faults": check.n_faults}
+        self.details["n_hardware_faults"] = check.n_faults
         if check.suspects.size:
             self.details |= {"rows_differing": rows[check.suspects], "spot_check": check}
         return _after(check, verdict, self.terms.tolerance)

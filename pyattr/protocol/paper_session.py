@@ -40,11 +40,38 @@ from pyattr.verification.residual import (
 from pyattr.verification.scores import LinearScores
 from pyattr.verification.verdict import Verdict
 
-__all__ = ["PaperMethod"]
+__all__ = ["PaperMethod", "planned_pairs", "room_for_corruption"]
 
 # Share of ε/4 that the residual's own error is planned to fill; corruption gets the rest.
 RESIDUAL_SHARE: Final = 0.75
 SMALLEST_BUDGET: Final = 8
+
+
+def planned_pairs(
+    epsilon: float, alpha: float, half_width: float, clip: float, p: float
+) -> PaperPlan:
+    """Sample sizes of a challenge whose scores are not known yet: useful ones stay where f does.
+
+    Parameters
+    ----------
+    epsilon : float
+        In squared output units.
+    alpha : float
+        Level of each of the five means.
+    half_width, clip : float
+        Bounds of ``|f - centre|`` and of ``|f|``.
+    p : float
+    """
+    return plan_paper(RESIDUAL_SHARE * epsilon, alpha, half_width, 2.0 * clip, p)
+
+
+def room_for_corruption(
+    design: ResidualDesign, epsilon: float, alpha: float, half_width: float
+) -> tuple[float, int]:
+    """What the accuracy reached leaves of ε/4, at most ε/8, and how many corrupted outputs fit into it."""
+    room = min(epsilon / 4.0 - residual_radius(design, half_width, alpha), epsilon / 8.0)
+    fitting = int(max(room, 0.0) / output_influence(design, half_width))
+    return room, min(fitting, design.n_evaluations - 1)
 
 
 class PaperMethod(Method):
@@ -61,6 +88,8 @@ class PaperMethod(Method):
 
     def __init__(self, evaluate: Evaluator, terms: Terms) -> None:
         super().__init__(evaluate, terms)
+        if terms.sampling != "uniform":
+            raise bad_value("sampling", "'uniform' with the paper's method", repr(terms.sampling))
         self._budget = DEFAULT_BUDGET if terms.budget is None else terms.budget
         if self._budget < SMALLEST_BUDGET:
             raise bad_value("budget", f"at least {SMALLEST_BUDGET} trainings", self._budget)
@@ -83,10 +112,8 @@ class PaperMethod(Method):
         self._frame = frame = replace(frame, clip=self.evaluate.clip)
         self.details["n_pilot"] = self.evaluate.n_trained
         unit = max(float(frame.variance.min()), VARIANCE_FLOOR) if criterion.relative else 1.0
-        # The scores are not known yet: useful ones stay where f does.
-        width = 2.0 * frame.clip
-        epsilon = RESIDUAL_SHARE * criterion.epsilon * unit
-        plan = plan_paper(epsilon, self._alpha, frame.half_width, width, criterion.p)
+        epsilon = criterion.epsilon * unit
+        plan = planned_pairs(epsilon, self._alpha, frame.half_width, frame.clip, criterion.p)
         self._plan = plan
         return fit_budget(plan, self._budget).design
 
@@ -102,10 +129,8 @@ class PaperMethod(Method):
             sums.add(outputs[start : start + len(masks)], start)
         unit = max(float(sums.variance().min()), VARIANCE_FLOOR) if criterion.relative else 1.0
         epsilon = criterion.epsilon * unit
-        # Corruption that the accuracy reached leaves room for.
         influence = output_influence(design, frame.half_width)
-        room = epsilon / 4.0 - residual_radius(design, frame.half_width, self._alpha)
-        covered = min(int(max(min(room, epsilon / 8.0), 0.0) / influence), len(outputs) - 1)
+        room, covered = room_for_corruption(design, epsilon, self._alpha, frame.half_width)
         width = error_width(scores, frame.clip)
         needed = plan_paper(epsilon, self._alpha, frame.half_width, width, criterion.p).n_fresh
         # Without room the verdict is INCONCLUSIVE whatever the error is.
@@ -123,4 +148,7 @@ class PaperMethod(Method):
             delta=terms.delta_interval,
             corruption=covered * influence,
         )
-        return self.settle(verdict, design, outputs, covered)
+        if not verdict:
+            return verdict
+        rows = self.uniform_checks(len(outputs), covered)
+        return self.settle(verdict, design, outputs, rows)

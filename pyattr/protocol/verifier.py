@@ -9,11 +9,11 @@ Algorithm 1 of Karchmer, Pawelczyk, Neel 2025, with the holes of its text closed
 3. Send the challenge, E in the paper: a design and a seed.
 4. Receive all outputs and the opening together. Check the opening against the commitment, and that
    scores and outputs are numbers in range.
-5. Judge by the outputs. Where that leads to acceptance, find how many corrupted outputs w it would
-   survive.
+5. Judge by the outputs. Where that leads to acceptance, find which sets of corrupted outputs it would
+   survive (`pyattr.verification.corruption`).
 6. Draw the spot checks, C in the paper, by the operating system's generator: only now, so that
-   nothing the prover did can depend on them. So many that more than w corrupted outputs are missed
-   with probability at most δ_s. Retrain them and compare; on a difference retrain once more.
+   nothing the prover did can depend on them. So many that any other set is missed with probability at
+   most δ_s. Retrain them and compare; on a difference retrain once more.
 7. Send the outcome, and nothing that it rests on.
 """
 
@@ -82,11 +82,14 @@ class Verifier:
     clip : float, optional
         b, rounded to float32 and into [2^-40, 2^40]. f is clipped to [-b, b] by definition, by both
         sides. If not given, far outside the pilot's outputs (gap) or 1.25 times the largest of them
-        (paper). A smaller one needs fewer spot checks.
+        (paper), where a smaller one needs fewer spot checks.
     tolerance : float
         Largest difference between equivalent outputs; 0 asks for equal bytes.
     spot_check_share : float
         Share of delta for corrupted outputs that spot checks miss.
+    sampling : {"uniform", "weighted"}
+        Choose spot checks uniformly, or by how much each output could hide: fewer of them, and a random
+        number (gap method).
     draw_checks : callable
         ``(n_outputs, n_checked) -> rows``; anything but the default is for tests.
     progress : callable, optional
@@ -114,6 +117,7 @@ class Verifier:
         clip: float | None = None,
         tolerance: float = 0.0,
         spot_check_share: float = 0.2,
+        sampling: Literal["uniform", "weighted"] = "uniform",
         bound: str = "chi2",
         relative: bool = True,
         nonlinearity: float = 0.02,
@@ -140,6 +144,7 @@ class Verifier:
             tolerance,
             spot_check_share,
             draw_checks,
+            sampling,
         )
         b = None if clip is None else as_clip(check_positive("clip", clip))
         self._evaluate = Evaluator(retrain, terms.n_targets, b, progress)

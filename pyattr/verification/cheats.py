@@ -23,6 +23,7 @@ from pyattr.verification.scores import HasScores, LinearScores
 __all__ = [
     "AnotherModel",
     "AnswersFromScores",
+    "CorruptsWorst",
     "FavouredGroup",
     "FitsAfterChallenge",
     "HalvedScores",
@@ -245,6 +246,50 @@ class AnswersFromScores:
     def __call__(self, masks: Masks, seeds: npt.NDArray[np.uint64]) -> npt.NDArray[np.float32]:
         """Answer a challenge."""
         return LinearScores.of(self.attribution).predict(masks).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class CorruptsWorst:
+    """Train everything, and change the outputs that betray the scores most: as few as will do.
+
+    In the pairs of a one-leaf design whose odd residuals at one target are largest, one output is moved so
+    that ``y - g/(1-ε)`` becomes 0: nothing that the verifier sums is left of them
+    (`pyattr.verification.corruption`). A `retrain` callable, to be given to a prover.
+
+    Parameters
+    ----------
+    retrain : Retrain
+        The true one.
+    attribution : HasScores
+        What was published.
+    n_corrupted : int
+        Outputs to change.
+    epsilon : float
+        Of the verifier, relative to Var f; 0 if it is absolute.
+    target : int
+    """
+
+    retrain: Retrain
+    attribution: HasScores
+    n_corrupted: int
+    epsilon: float = 0.05
+    target: int = 0
+
+    @property
+    def description(self) -> str:
+        """What the prover does."""
+        return f"changes the {self.n_corrupted} outputs that betray it most"
+
+    def __call__(self, masks: Masks, seeds: npt.NDArray[np.uint64]) -> npt.NDArray[np.float32]:
+        """Answer a challenge."""
+        outputs = np.array(self.retrain(masks, seeds), dtype=np.float32)
+        predicted = LinearScores.of(self.attribution).linear(masks)[:, self.target]
+        true = outputs[:, self.target].astype(np.float64)
+        residual = true - predicted / (1.0 - self.epsilon)
+        shown = residual[0::2] - residual[1::2]
+        worst = np.argsort(-np.abs(shown))[: self.n_corrupted]
+        outputs[2 * worst, self.target] = (true[2 * worst] - shown[worst]).astype(np.float32)
+        return outputs
 
 
 @dataclass(frozen=True)

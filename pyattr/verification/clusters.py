@@ -1,6 +1,6 @@
-"""Cluster designs: which masks and seeds a gap estimate is made from, and what each cluster says.
+"""What each cluster of a gap estimate says about the gap and about Var f.
 
-Why odd pairs in clusters: see `pyattr.verification.gap`.
+Why odd pairs in clusters: see `pyattr.verification.gap`; the designs: `cluster_design`.
 """
 
 from __future__ import annotations
@@ -11,98 +11,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from pyattr.errors import bad_value, check_count, check_probability
-from pyattr.masks import Masks, sample_masks, sample_seeds
-from pyattr.verification.bounds import Interval, Levels, MeanSquares, t_interval
+from pyattr.verification.cluster_design import LEAST_CLUSTERS, ClusterDesign, Leak, highest_rho
+from pyattr.verification.interval import Interval, Levels
+from pyattr.verification.near_normal import MeanSquares, t_interval
+from pyattr.verification.output_variance import VarianceParts, divide, regression_variance
 from pyattr.verification.scores import LinearScores
 
-__all__ = ["LEAST_CLUSTERS", "ClusterDesign", "ClusterTerms", "highest_rho"]
+__all__ = ["LEAST_CLUSTERS", "ClusterDesign", "ClusterTerms", "Leak", "highest_rho"]
 
 Array = npt.NDArray[np.float64]
-
-LEAST_CLUSTERS = 4
-# Below this many clusters a fitted slope would eat the degrees of freedom that the limits need.
-REGRESSION_CLUSTERS = 8
-
-
-def highest_rho(p: float) -> float:
-    """Largest ρ at which odd pairs exist: ``min(p/(1-p), (1-p)/p)²``, which is 1 at p = 1/2."""
-    return min(p / (1.0 - p), (1.0 - p) / p) ** 2
-
-
-@dataclass(frozen=True)
-class ClusterDesign:
-    """Which masks and seeds a gap estimate is made from.
-
-    Rows come in the order (cluster, leaf, sign): row ``2 (c L + l)`` is the positive and the next the
-    negative mask of leaf l in cluster c.
-
-    Parameters
-    ----------
-    n_clusters : int
-        C, at least 4: fewer say nothing about the spread of Var f.
-    n_leaves : int
-        L, pairs per cluster, at least 1; 1 needs ``rho = 1``.
-    p : float
-        Probability that an example is in a mask.
-    rho : float
-        Correlation between two leaves, in (0, `highest_rho`].
-
-    Raises
-    ------
-    ValueError
-        If no such design exists.
-    """
-
-    n_clusters: int
-    n_leaves: int = 1
-    p: float = 0.5
-    rho: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_count("n_clusters", self.n_clusters, LEAST_CLUSTERS)
-        check_count("n_leaves", self.n_leaves, 1)
-        top = highest_rho(check_probability("p", self.p))
-        if not 0.0 < self.rho <= top:
-            raise bad_value("rho", f"a correlation in (0, {top:.4g}] for p = {self.p}", self.rho)
-        if self.n_leaves == 1 and self.rho != 1.0:
-            raise bad_value("n_leaves", f"at least 2 for rho = {self.rho:.4g}", 1)
-
-    @property
-    def n_evaluations(self) -> int:
-        """Number of trainings: two a leaf."""
-        return 2 * self.n_clusters * self.n_leaves
-
-    def draw(self, seed: int, n_train: int) -> tuple[Masks, npt.NDArray[np.uint64]]:
-        """Derive the masks and seeds of the whole design from one seed.
-
-        Parameters
-        ----------
-        seed : int
-            In [0, 2^64).
-        n_train : int
-
-        Returns
-        -------
-        masks : Masks
-            ``n_evaluations`` rows.
-        seeds : (n_evaluations,) uint64
-            All independent.
-        """
-        centre_seed, plus_seed, minus_seed, run_seed = (int(s) for s in sample_seeds(4, seed))
-        centres = sample_masks(self.n_clusters, n_train, self.p, centre_seed)
-        leaves = centres[np.repeat(np.arange(self.n_clusters), self.n_leaves)]
-        root = math.sqrt(self.rho)
-        plus = leaves.correlate(root, self.p, plus_seed) if root < 1.0 else leaves
-        minus = plus.complement() if self.p == 0.5 else leaves.correlate(-root, self.p, minus_seed)
-        order = np.arange(2 * len(leaves)).reshape(2, -1).T.ravel()
-        masks = Masks.concatenate([plus, minus])[order]
-        return masks, sample_seeds(self.n_evaluations, run_seed)
-
-    def by_leaf(self, values: npt.NDArray[np.floating]) -> Array:
-        """View (n_evaluations, n_targets) values as (C, L, 2, n_targets) float64."""
-        shape = (self.n_clusters, self.n_leaves, 2, values.shape[-1])
-        return np.asarray(values, dtype=np.float64).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -179,6 +96,21 @@ class ClusterTerms:
         return (self.between - self.scatter / (n_leaves - 1)) / n_leaves
 
     @property
+    def rho(self) -> float:
+        """Factor of the gap in ``E U``."""
+        return self.design.rho
+
+    @property
+    def effect_squares(self) -> Array:
+        """``L · ō_c²`` of every cluster, (C, n_targets)."""
+        return self.between
+
+    @property
+    def independent_products(self) -> Array:
+        """``U_c`` again: nothing in it depends on other clusters."""
+        return self.products
+
+    @property
     def squares(self) -> MeanSquares:
         """Mean squares over all clusters."""
         n_clusters, n_leaves = self.design.n_clusters, self.design.n_leaves
@@ -231,44 +163,33 @@ class ClusterTerms:
         return replace(self, between=leaves * mean**2, scatter=scatter**2, output_square=output**2)
 
     def variance(self, variance_predicted: Array, levels: Levels) -> tuple[Interval, Array]:
-        """Var f by the regression estimator, and its correlation with the gap estimate.
-
-        Var g follows from the scores, so the part of the sampling error of ``mean (f - f̄)²`` that goes
-        with that of ``mean (g - E g)²`` is removed: for good scores nearly all of it. Student t over
-        clusters, one degree of freedom given to the slope.
+        """Var f, and the correlation of its estimate with that of the gap.
 
         Parameters
         ----------
         variance_predicted : (n_targets,) float64
             Var g over masks.
         levels : Levels
-
-        Returns
-        -------
-        interval : Interval
-        correlation : (n_targets,) float64
-            Between the cluster terms of this estimate and ``U_c``, not above 0: the case in which both
-            err towards acceptance at once.
-
-        References
-        ----------
-        Cochran 1977, *Sampling Techniques*, chapter 7 (regression estimators).
         """
-        if self.corrupted or self.design.n_clusters < REGRESSION_CLUSTERS:
+        if self.corrupted:
             return t_interval(self.output_square, levels), np.full(self.kurtosis.shape, -1.0)
-        known = self.predicted_square - self.predicted_square.mean(axis=0)
-        slope = _divide(np.sum(known * self.output_square, axis=0), np.sum(known**2, axis=0))
-        terms = self.output_square - slope * (self.predicted_square - variance_predicted)
-        left, right = terms - terms.mean(axis=0), self.products - self.products.mean(axis=0)
-        size = np.sqrt(np.sum(left**2, axis=0) * np.sum(right**2, axis=0))
-        correlation = np.minimum(_divide(np.sum(left * right, axis=0), size), 0.0)
-        return t_interval(terms, levels, n_fitted=2), correlation
+        return regression_variance(
+            self.output_square, self.predicted_square, variance_predicted, self.products, levels
+        )
 
+    def variance_parts(self) -> VarianceParts:
+        """Squared standard error of the estimate of ``E U / ρ``, near-normal residuals assumed.
 
-def _divide(top: Array, bottom: Array) -> Array:
-    """Ratio, and 0 where the bottom is 0."""
-    ratio: Array = np.where(bottom > 0.0, top / np.where(bottom > 0.0, bottom, 1.0), 0.0)
-    return ratio
+        With θ the variance of the clusters' effect, ``2θ²/C`` is there however many leaves are trained;
+        the rest falls as they grow in number.
+        """
+        squares, design = self.squares, self.design
+        freedom = max(design.n_clusters * (design.n_leaves - 1), 1)
+        total = squares.between**2 / design.n_clusters + squares.within**2 / freedom
+        total *= 2.0 / design.n_leaves**2
+        effect = np.minimum(2.0 * squares.estimate**2 / design.n_clusters, total)
+        unit = design.rho**2
+        return VarianceParts(effect / unit, (total - effect) / unit)
 
 
 def largest(values: Array, count: int) -> npt.NDArray[np.bool_]:
@@ -285,5 +206,5 @@ def excess_kurtosis(odd: Array) -> Array:
     flat = odd.reshape(-1, odd.shape[-1])
     second = np.mean(flat**2, axis=0)
     fourth = np.mean(flat**4, axis=0)
-    excess: Array = np.where(second > 0.0, _divide(fourth, second**2) - 3.0, 0.0)
+    excess: Array = np.where(second > 0.0, divide(fourth, second**2) - 3.0, 0.0)
     return excess

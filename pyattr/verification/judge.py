@@ -1,4 +1,4 @@
-"""From the outputs of a cluster design to a verdict; no training happens here.
+"""From the outputs of a design to a verdict; no training happens here.
 
 Shared by the verifier that trains itself (`verify`) and the one that was sent the outputs
 (`pyattr.protocol`).
@@ -11,95 +11,62 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pyattr.errors import bad_value, check_positive, check_probability
+from pyattr.errors import bad_value
 from pyattr.masks import Masks
+from pyattr.verification.bounded import VARIANCE_SHARE, BoundedRange, cluster_range
 from pyattr.verification.bounds import BOUNDS, Interval, Levels
-from pyattr.verification.clusters import ClusterDesign, ClusterTerms, highest_rho
+from pyattr.verification.clusters import ClusterDesign, ClusterTerms
+from pyattr.verification.conclusion import VARIANCE_FLOOR, Findings, conclude
+from pyattr.verification.criterion import Criterion
 from pyattr.verification.gap import GapEstimate, estimate_gap
+from pyattr.verification.near_normal import t_interval
 from pyattr.verification.scores import LinearScores
-from pyattr.verification.verdict import Outcome, Verdict, decide, overall
+from pyattr.verification.stars import StarDesign, StarTerms, star_range
+from pyattr.verification.tails import measure_tails
+from pyattr.verification.verdict import Verdict
 
-__all__ = ["Criterion", "judge_gap"]
+__all__ = ["VARIANCE_FLOOR", "Criterion", "find_gap", "judge_gap"]
 
 Array = npt.NDArray[np.float64]
 
-VARIANCE_FLOOR = 1e-12  # relative to the mean square: what float32 outputs can resolve
-TINY = 1e-300
-ASSUMPTION = {
-    "chi2": "odd residuals are near normal",
-    "t": "means over clusters are near normal",
-    "moment": "the fourth moment of odd residuals is as bounded as stated",
-}
-
 
 @dataclass(frozen=True)
-class Criterion:
-    """What is to be certified, and on which assumptions.
+class _Evidence:
+    """Terms of a design with what is needed to bound them."""
 
-    Parameters
-    ----------
-    epsilon : float
-        Largest acceptable gap; relative to Var f unless `relative` is false.
-    delta : float
-        Probability of a false certificate, over all targets.
-    p : float
-        Probability that an example is in a mask.
-    bound : {"chi2", "t", "moment"}
-        Confidence bound of the gap method.
-    relative : bool
-        Whether epsilon is a share of Var f.
-    nonlinearity : float
-        Share of Var f that f may have at odd degrees above 1. Acceptance does not rest on it: it is
-        taken off the lower limit before anyone is accused.
-    intercept : {"refit", "check"}
-        Leave the intercept to be refitted, or bound its error too.
-    clip : float, optional
-        b: f is clipped to [-b, b] by definition.
-    simultaneous : bool
-        Let the upper limits of all targets hold at once, at delta / n_targets each. Overall
-        acceptance does not need it (see `judge_gap`).
-    kappa : float
-        Of the moment bound: what ``E o⁴ / (E o²)²`` is stated not to exceed; 3 for linear o. A target
-        whose sample exceeds it is inconclusive.
+    criterion: Criterion
+    bound: str
+    terms: ClusterTerms | StarTerms
+    bounded: BoundedRange | None
+    explained: Array
+    levels: Levels
 
-    Raises
-    ------
-    ValueError
-        If a value is out of its range.
-    """
+    def estimate(self, tolerance: float = 0.0) -> GapEstimate:
+        """Limits, if every output has drifted by up to the tolerance."""
+        terms, bounded = self.terms, self.bounded
+        if tolerance and isinstance(terms, ClusterTerms):
+            terms = terms.drifted(tolerance)
+            bounded = bounded.drifted(tolerance) if bounded is not None else None
+        return estimate_gap(
+            terms,
+            self.explained,
+            self.levels,
+            self.bound,
+            self.criterion.intercept == "check",
+            self.criterion.kappa,
+            bounded,
+            self.criterion.relative,
+        )
 
-    epsilon: float = 0.05
-    delta: float = 0.05
-    p: float = 0.5
-    bound: str = "chi2"
-    relative: bool = True
-    nonlinearity: float = 0.02
-    intercept: str = "refit"
-    clip: float | None = None
-    simultaneous: bool = False
-    kappa: float = 4.0
-
-    def __post_init__(self) -> None:
-        check_positive("epsilon", self.epsilon)
-        check_probability("delta", self.delta)
-        check_probability("p", self.p)
-        if self.bound not in BOUNDS:
-            raise bad_value("bound", f"one of {', '.join(BOUNDS)}", repr(self.bound))
-        if not 0.0 <= self.nonlinearity < 1.0:
-            raise bad_value("nonlinearity", "a share of Var f in [0, 1)", self.nonlinearity)
-        if self.intercept not in ("refit", "check"):
-            raise bad_value("intercept", "'refit' or 'check'", repr(self.intercept))
-        if self.clip is not None:
-            check_positive("clip", self.clip)
-        if self.bound == "moment" and highest_rho(self.p) < 1.0:
-            raise bad_value("bound", f"'chi2' or 't' for p = {self.p}", "'moment'")
-        if not self.kappa >= 1.0:
-            raise bad_value("kappa", "a number of at least 1", self.kappa)
+    def gap(self, tolerance: float = 0.0) -> Interval:
+        """The gap in the criterion's unit."""
+        estimate = self.estimate(tolerance)
+        return estimate.relative if self.criterion.relative else estimate.weight
 
 
 def judge_gap(
     criterion: Criterion,
-    design: ClusterDesign,
+    design: ClusterDesign | StarDesign,
     masks: Masks,
     outputs: npt.NDArray[np.floating],
     scores: LinearScores,
@@ -107,6 +74,7 @@ def judge_gap(
     delta: float | None = None,
     n_corrupted: int = 0,
     tolerance: float = 0.0,
+    clipped: Array | None = None,
 ) -> Verdict:
     """Decide by gap estimation.
 
@@ -119,7 +87,7 @@ def judge_gap(
     Parameters
     ----------
     criterion : Criterion
-    design : ClusterDesign
+    design : ClusterDesign or StarDesign
     masks : Masks
         The design's masks.
     outputs : (n_evaluations, n_targets) float
@@ -130,6 +98,8 @@ def judge_gap(
         Outputs that may be corrupted, anywhere in [-b, b]; the interval covers the worst of them.
     tolerance : float
         How far every other output may be from the verifier's own, row by row as it suits a liar.
+    clipped : (n_targets,) float64, optional
+        Share of each target's outputs that were clipped; a target with more than 1% is inconclusive.
 
     Returns
     -------
@@ -140,107 +110,159 @@ def judge_gap(
     ----------
     Berger 1982, "Multiparameter hypothesis testing and acceptance sampling", Technometrics 24.
     """
-    share = criterion.delta if delta is None else delta
-    levels = Levels(
-        share / scores.n_targets, share / (scores.n_targets if criterion.simultaneous else 1)
+    levels = criterion.levels(criterion.delta if delta is None else delta, scores.n_targets)
+    found = find_gap(
+        criterion,
+        design,
+        masks,
+        outputs,
+        scores,
+        levels,
+        n_corrupted=n_corrupted,
+        tolerance=tolerance,
+        clipped=clipped,
     )
+    return conclude(criterion, found)
+
+
+def find_gap(
+    criterion: Criterion,
+    design: ClusterDesign | StarDesign,
+    masks: Masks,
+    outputs: npt.NDArray[np.floating],
+    scores: LinearScores,
+    levels: Levels,
+    *,
+    n_corrupted: int = 0,
+    tolerance: float = 0.0,
+    clipped: Array | None = None,
+) -> Findings:
+    """What `judge_gap` concludes from, for limits of any level.
+
+    Parameters
+    ----------
+    criterion, design, masks, outputs, scores, n_corrupted, tolerance, clipped
+        As for `judge_gap`.
+    levels : Levels
+        Of the limits of each target.
+    """
+    bound = criterion.bound_for(design)
+    evidence = _evidence(criterion, bound, design, masks, outputs, scores, levels, n_corrupted)
+    if tolerance > 0.0 and not isinstance(design, ClusterDesign):
+        raise bad_value("design", "a ClusterDesign where outputs may have drifted", design)
+    estimate, gap = evidence.estimate(), evidence.gap()
+    if tolerance > 0.0:
+        gap = Interval(gap.estimate, evidence.gap(-tolerance).lower, evidence.gap(tolerance).upper)
+    details: dict[str, object] = {"n_corrupted_covered": n_corrupted}
+    return _findings(evidence, estimate, gap, outputs, clipped, details)
+
+
+def _evidence(
+    criterion: Criterion,
+    bound: str,
+    design: ClusterDesign | StarDesign,
+    masks: Masks,
+    outputs: npt.NDArray[np.floating],
+    scores: LinearScores,
+    levels: Levels,
+    n_corrupted: int,
+) -> _Evidence:
+    """Terms of the design, after the worst corruption allowed for has been undone."""
     linear, explained = scores.linear(masks), scores.variance(design.p)
+    clip = criterion.clip if BOUNDS[bound].needs_clip else None
+    bounded: BoundedRange | None = None
+    if isinstance(design, StarDesign):
+        if n_corrupted:
+            raise bad_value("design", "a ClusterDesign where outputs may be corrupted", design)
+        stars = StarTerms.of(design, outputs, scores, linear)
+        if clip is not None:
+            bounded = star_range(design, outputs, linear, scores, clip)
+        return _Evidence(criterion, bound, stars, bounded, explained, levels)
     terms = ClusterTerms.of(design, outputs, scores, linear)
+    if clip is not None:
+        bounded = cluster_range(design, outputs, linear, scores, clip)
     if n_corrupted:
         if criterion.clip is None:
             raise bad_value("clip", "a bound of the outputs where some may be corrupted", None)
         terms = terms.worst_case(linear, criterion.clip, n_corrupted)
-    estimate = _estimate(criterion, terms, explained, levels)
-    gap = _gap(criterion, estimate)
-    if tolerance > 0.0:
-        largest = _gap(criterion, _estimate(criterion, terms.drifted(tolerance), explained, levels))
-        least = _gap(criterion, _estimate(criterion, terms.drifted(-tolerance), explained, levels))
-        gap = Interval(gap.estimate, least.lower, largest.upper)
-    floor = VARIANCE_FLOOR * np.mean(np.square(outputs, dtype=np.float64), axis=0)
-    variance = np.maximum(estimate.variance.estimate, floor + TINY)
-    unit = variance if criterion.relative else np.ones_like(variance)
-    slack = criterion.nonlinearity * design.rho**2 * variance / unit
-    # Scores that explain no more than ε could be replaced by zeros: accepting them says nothing.
-    largest_unit = estimate.variance.upper if criterion.relative else unit
-    vacuous = (estimate.variance.lower <= floor) | (explained <= criterion.epsilon * largest_unit)
-    doubtful = (criterion.bound == "moment") & (terms.kurtosis + 3.0 > criterion.kappa)
-    outcomes = decide(gap, criterion.epsilon, slack, vacuous | doubtful)
-    return Verdict(
-        outcome=overall(outcomes),
-        reason=_gap_reason(outcomes, vacuous, doubtful, gap, criterion),
-        method="gap",
-        bound=criterion.bound,
-        epsilon=criterion.epsilon,
-        delta=criterion.delta,
-        gap=gap.estimate,
-        gap_lower=gap.lower,
-        gap_upper=gap.upper,
-        outcomes=tuple(outcomes),
-        relative=criterion.relative,
-        delta_split={
-            "upper limit of each target": levels.upper,
-            "lower limit of each target": levels.lower,
-        },
+        bounded = bounded.worst_case(n_corrupted) if bounded is not None else None
+    return _Evidence(criterion, bound, terms, bounded, explained, levels)
+
+
+def _findings(
+    evidence: _Evidence,
+    estimate: GapEstimate,
+    gap: Interval,
+    outputs: npt.NDArray[np.floating],
+    clipped: Array | None,
+    details: dict[str, object],
+) -> Findings:
+    """All that the conclusion rests on."""
+    criterion, terms = evidence.criterion, evidence.terms
+    design, variance = terms.design, estimate.measured_variance
+    at_epsilon = criterion.epsilon * (variance.estimate if criterion.relative else 1.0)
+    at_epsilon = np.broadcast_to(terms.rho * at_epsilon, variance.estimate.shape)
+    tails = measure_tails(terms, evidence.bound, at_epsilon, criterion.kappa)
+    shape = (
+        {"n_leaves": design.n_leaves, "rho": design.rho}
+        if isinstance(design, ClusterDesign)
+        else {"n_partners": design.n_partners, "noise_rates": design.noise_rates}
+    )
+    return Findings(
+        bound=evidence.bound,
+        gap=gap,
+        variance=variance,
+        mean_square=np.mean(np.square(outputs, dtype=np.float64), axis=0),
+        explained=evidence.explained,
+        slack=_slack(evidence, variance),
+        tails_accept=tails.against_acceptance,
+        tails_accuse=tails.against_accusation,
+        tails_noticed=tails.noticed,
+        tails=tails.what,
+        impossible=np.zeros(variance.estimate.shape, dtype=np.bool_),
+        clipped=np.zeros(variance.estimate.shape) if clipped is None else clipped,
+        delta_split=_delta_split(evidence),
         details={
             "n_clusters": design.n_clusters,
-            "n_leaves": design.n_leaves,
-            "rho": design.rho,
-            "variance": estimate.variance.estimate,
-            "explained": explained,
-            "epsilon_share_of_linear": criterion.epsilon * unit / np.maximum(explained, TINY),
+            **shape,
             "excess_kurtosis": terms.kurtosis,
-            "n_corrupted_covered": n_corrupted,
-            "nonlinearity": criterion.nonlinearity,
+            "variance_parts": estimate.parts,
+            "leak": design.leak,
+            **details,
         },
     )
 
 
-def _estimate(
-    criterion: Criterion, terms: ClusterTerms, explained: Array, levels: Levels
-) -> GapEstimate:
-    """`estimate_gap` as the criterion asks for it."""
-    checked = criterion.intercept == "check"
-    return estimate_gap(terms, explained, levels, criterion.bound, checked, criterion.kappa)
+def _slack(evidence: _Evidence, variance: Interval) -> Array:
+    """Most weight above degree 1 in the estimate: odd as far as stated, even as far as measured."""
+    terms = evidence.terms
+    odd = terms.design.leak.odd * evidence.criterion.nonlinearity * variance.estimate
+    if isinstance(terms, ClusterTerms):
+        return odd
+    # The even weight of r is at most its variance, that of f at most Var f.
+    level = evidence.levels
+    if BOUNDS[evidence.bound].finite_sample:
+        most = variance.upper
+    else:
+        most = t_interval(terms.residual_square, Levels(level.lower, level.lower)).upper
+    slack: Array = odd + terms.design.leak.even * most
+    return slack
 
 
-def _gap(criterion: Criterion, estimate: GapEstimate) -> Interval:
-    """The gap in the criterion's unit."""
-    return estimate.relative if criterion.relative else estimate.weight
-
-
-def _gap_reason(
-    outcomes: list[Outcome],
-    vacuous: npt.NDArray[np.bool_],
-    doubtful: npt.NDArray[np.bool_],
-    gap: Interval,
-    criterion: Criterion,
-) -> str:
-    """Say in a sentence why `judge_gap` decided as it did."""
-    epsilon, n = criterion.epsilon, len(outcomes)
-    outcome = overall(outcomes)
-    if outcome is Outcome.ACCEPT:
-        return (
-            f"the upper limit of the gap is at most ε = {epsilon:g} for all {n} targets, if "
-            f"{ASSUMPTION[criterion.bound]}"
-        )
-    if outcome is Outcome.ABORT:
-        worst = max(range(n), key=lambda t: gap.lower[t] if outcomes[t] is Outcome.ABORT else -1.0)
-        return (
-            f"the lower limit of the gap, {gap.lower[worst]:.3g} at target {worst}, is above ε = "
-            f"{epsilon:g} by more than the non-linearity allowed for "
-            f"({outcomes.count(Outcome.ABORT)} of {n} targets)"
-        )
-    if vacuous.any():
-        first = int(np.argmax(vacuous))
-        return (
-            f"target {first}: the output hardly varies, or the scores explain no more than ε of it, so "
-            f"zeros would pass too ({int(vacuous.sum())} of {n} targets)"
-        )
-    if doubtful.any():
-        first = int(np.argmax(doubtful))
-        return f"target {first}: odd residuals have heavier tails than kappa = {criterion.kappa:g} covers"
-    worst = int(np.argmax(gap.upper))
-    return (
-        f"ε = {epsilon:g} lies between the limits of the gap, {gap.lower[worst]:.3g} and "
-        f"{gap.upper[worst]:.3g} at target {worst}: more trainings would narrow them"
-    )
+def _delta_split(evidence: _Evidence) -> dict[str, float]:
+    """How delta is divided, in words."""
+    levels, criterion = evidence.levels, evidence.criterion
+    split = {
+        "upper limit of each target": levels.upper,
+        "lower limit of each target": levels.lower,
+    }
+    if not criterion.relative:
+        return split
+    if BOUNDS[evidence.bound].needs_clip:
+        split["of each, for Var f"] = VARIANCE_SHARE
+    elif BOUNDS[evidence.bound].finite_sample:
+        split["of the upper limit, for Var f (implied by the gap's)"] = 0.0
+        split["of the lower limit, for Var f (Student t)"] = levels.lower
+    else:
+        split["limits of Var f (Student t), combined with the gap's"] = levels.upper
+    return split

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pyattr.masks import Masks
-from pyattr.verification.judge import VARIANCE_FLOOR, Criterion
+from pyattr.verification.conclusion import VARIANCE_FLOOR
+from pyattr.verification.criterion import Criterion
 from pyattr.verification.scores import LinearScores
 from pyattr.verification.verdict import Outcome, Verdict, overall
 

@@ -6,25 +6,23 @@ import secrets
 from dataclasses import replace
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from pyattr.errors import bad_value, check_count, check_positive
 from pyattr.interface import Retrain
 from pyattr.masks import sample_masks, sample_seeds
 from pyattr.verification.clusters import ClusterDesign
-from pyattr.verification.evaluate import Evaluator, Progress
-from pyattr.verification.judge import Criterion, judge_gap
+from pyattr.verification.criterion import Criterion
+from pyattr.verification.evaluate import Evaluator, Progress, Recorded
+from pyattr.verification.gap_plan import fixed_plan, opened_plan
 from pyattr.verification.naive import NAIVE_SUBSETS, NAIVE_THRESHOLD, judge_naive
 from pyattr.verification.paper import verify_paper
-from pyattr.verification.pilot import PILOT_TRAININGS, run_pilot
-from pyattr.verification.plan import choose_clusters, smallest_design
 from pyattr.verification.scores import HasScores, LinearScores
+from pyattr.verification.sequential import verify_in_rounds
+from pyattr.verification.spending import MODELLED
+from pyattr.verification.stars import StarDesign
+from pyattr.verification.trainings import Trainings
 from pyattr.verification.verdict import Verdict
 
 __all__ = ["verify"]
-
-Array = npt.NDArray[np.float64]
 
 
 def verify(
@@ -38,7 +36,7 @@ def verify(
     seed: int | None = None,
     budget: int | None = None,
     bound: str = "chi2",
-    design: ClusterDesign | None = None,
+    design: ClusterDesign | StarDesign | None = None,
     relative: bool = True,
     nonlinearity: float = 0.02,
     intercept: str = "refit",
@@ -70,11 +68,14 @@ def verify(
         is drawn from the operating system's generator. ``verdict.details["seed"]`` has it.
     budget : int, optional
         Most trainings. By default as many as accept an honest prover with probability 0.95 (gap),
-        48 (naive) or 96 (paper, whose plan is in ``verdict.details["n_planned"]``).
-    bound : {"chi2", "t", "moment"}
+        48 (naive) or 96 (paper, whose plan is in ``verdict.details["n_planned"]``). The gap method trains
+        in rounds and stops as soon as every target is decided; a larger budget than planned adds
+        rounds. Bounds for clipped outputs are not planned for and need one.
+    bound : {"chi2", "t", "moment", "betting", "bernstein", "hoeffding", "proof"}
         Confidence bound of the gap method; see `pyattr.verification.bounds`.
-    design : ClusterDesign, optional
-        Of the gap method; chosen from a pilot of 8 trainings, or 24 if seeds matter, if not given.
+    design : ClusterDesign or StarDesign, optional
+        Of the gap method: all of it is trained and judged once. If not given, clusters, leaves and
+        rounds follow from the first 8 trainings, or 24 if seeds matter.
     relative : bool
         Whether epsilon is a share of Var f or in squared output units.
     nonlinearity : float
@@ -103,6 +104,11 @@ def verify(
     ValueError
         If an argument is out of range, outputs have a wrong shape or are not finite, or the budget
         does not cover the smallest design.
+
+    Notes
+    -----
+    Whatever a failing training raises comes through, with the trainings finished before it (gap method):
+    ``verify(error.completed, attribution, seed=..., ...)`` goes on without repeating them.
 
     Examples
     --------
@@ -167,47 +173,33 @@ def _verify_gap(
     criterion: Criterion,
     seed: int,
     budget: int | None,
-    design: ClusterDesign | None,
+    design: ClusterDesign | StarDesign | None,
 ) -> Verdict:
-    """Pilot, choose a design, train it, judge."""
-    pilot_seed, main_seed = (int(s) for s in sample_seeds(2, seed))
-    details = {}
-    if design is None:
-        design = _choose(evaluate, scores, criterion, pilot_seed, budget)
-        details["n_pilot"] = evaluate.n_trained
-    elif design.p != criterion.p:
-        raise bad_value("design.p", f"p = {criterion.p}", design.p)
-    needed = evaluate.n_trained + design.n_evaluations
-    if budget is not None and needed > budget:
-        raise bad_value("budget", f"at least {needed} trainings for this design", budget)
-    evaluate.n_planned = needed
-    masks, seeds = design.draw(main_seed, scores.n_train)
-    outputs = evaluate(masks, seeds)
-    verdict = judge_gap(criterion, design, masks, outputs, scores)
-    return _count(verdict, evaluate, seed, **details)
+    """Open, choose a design, train it in rounds."""
+    main_seed, other_seed = (int(s) for s in sample_seeds(2, seed))
+    evaluate.trainings = Trainings()
+    try:
+        if design is None:
+            # Limits that rest on no model of the residuals need trainings of their own (`opening`).
+            own = criterion.bound in MODELLED
+            opening_seed = main_seed if own else other_seed
+            plan = opened_plan(evaluate, scores, criterion, opening_seed, budget, own)
+        else:
+            plan = fixed_plan(design, criterion, budget)
+        evaluate.n_planned = plan.n_lost + plan.design.n_evaluations
+        resolved = replace(criterion, bound=plan.bound)
+        verdict = verify_in_rounds(evaluate, scores, resolved, main_seed, plan.design, plan.looks)
+    except BaseException as error:
+        _keep(error, evaluate, seed)
+        raise
+    return _count(verdict, evaluate, seed, n_opening=plan.n_opening)
 
 
-def _choose(
-    evaluate: Evaluator,
-    scores: LinearScores,
-    criterion: Criterion,
-    seed: int,
-    budget: int | None,
-) -> ClusterDesign:
-    """Choose clusters and leaves from a pilot."""
-    smallest = PILOT_TRAININGS + smallest_design(criterion.p)
-    if budget is not None and budget < smallest:
-        raise bad_value(
-            "budget", f"at least {smallest} trainings (pilot and smallest design)", budget
+def _keep(error: BaseException, evaluate: Evaluator, seed: int) -> None:
+    """Let an exception carry the trainings that were finished before it."""
+    if evaluate.trainings:
+        error.completed = Recorded(evaluate.retrain, evaluate.trainings)  # type: ignore[attr-defined]
+        error.add_note(
+            f"{len(evaluate.trainings)} trainings were finished: verify(error.completed, ..., seed={seed}) "
+            "goes on from there"
         )
-    spare = None if budget is None else budget // 4
-    pilot = run_pilot(evaluate, scores.n_train, criterion.p, seed, spare)
-    noise = pilot.noise(criterion.p, scores)
-    known = scores.variance(criterion.p)
-    epsilon = criterion.epsilon
-    if not criterion.relative:
-        epsilon = float(np.min(epsilon / np.maximum(known, 1e-300)))
-    rest = None if budget is None else budget - evaluate.n_trained
-    n = scores.n_targets
-    alpha = criterion.delta / (n if criterion.simultaneous else 1)
-    return choose_clusters(noise, epsilon, alpha, n, criterion, rest)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pyattr.attribution import rows as rows_module
-from pyattr.attribution.rows import CentredRows, column_counts, dense_blocks, standardise
+from pyattr.attribution.rows import Rows, dense_blocks
 from pyattr.masks import sample_masks
 
 
@@ -19,44 +19,44 @@ def _small_blocks(request, monkeypatch):
 @pytest.mark.usefixtures("_small_blocks")
 @pytest.mark.parametrize("shape", [(1, 1), (2, 7), (9, 8), (64, 65), (130, 31), (33, 200)])
 @pytest.mark.parametrize("centre", ["mean", "half"])
-def test_products_equal_the_dense_ones(shape, centre):
-    n_masks, n_train = shape
-    masks = sample_masks(n_masks, n_train, p=0.4, seed=1)
+def test_kernel_and_blocks_are_the_dense_ones(shape, centre):
+    masks = sample_masks(*shape, p=0.4, seed=1)
     dense = masks.unpack().astype(np.float64)
-    middle = dense.mean(axis=0) if centre == "mean" else np.full(n_train, 0.5)
-    rows = CentredRows(masks, middle)
-    expected = dense - middle
-    rng = np.random.default_rng(1)
-    values, weights = rng.normal(size=(n_masks, 3)), rng.normal(size=(n_train, 3))
+    middle = dense.mean(axis=0) if centre == "mean" else np.full(shape[1], 0.5)
+    rows = Rows(masks, np.zeros((shape[0], 1)), "iid")
     # Counts are exact integers; centring costs a few roundings of numbers up to n.
-    np.testing.assert_allclose(rows.gram(), expected.T @ expected, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(rows.kernel(), expected @ expected.T, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(rows.transposed_product(values), expected.T @ values, atol=1e-4)
-    np.testing.assert_allclose(rows.product(weights), expected @ weights, atol=1e-4)
-    np.testing.assert_array_equal(column_counts(masks), dense.sum(axis=0))
+    expected = (dense - middle) @ (dense - middle).T
+    np.testing.assert_allclose(rows.kernel(middle), expected, rtol=0, atol=1e-12)
     parts = list(dense_blocks(masks))
     np.testing.assert_array_equal(np.concatenate([bits for _, bits in parts]), dense)
-    assert [which.start for which, _ in parts[1:]] == [which.stop for which, _ in parts[:-1]]
+    blocks = list(rows.blocks())
+    assert blocks == [which for which, _ in parts]
+    assert [which.start for which in blocks[1:]] == [which.stop for which in blocks[:-1]]
 
 
-@pytest.mark.parametrize("scale", [1e-200, 1e-30, 1.0, 1e30, 1e200])
-def test_standardise(scale):
+def test_outputs_are_standardised_or_half_differences():
     rng = np.random.default_rng(2)
-    values = scale * (3.0 + rng.normal(size=(500, 2)))
-    standard, mean, size = standardise(values)
-    np.testing.assert_allclose(standard.mean(axis=0), 0.0, atol=1e-6)
-    np.testing.assert_allclose(np.square(standard).mean(axis=0), 1.0, rtol=1e-5)
-    np.testing.assert_allclose(mean + size * standard, values, rtol=1e-5, atol=1e-6 * scale)
-    _, zero, root_mean_square = standardise(values, centre=False)
-    np.testing.assert_array_equal(zero, 0.0)
-    np.testing.assert_allclose(
-        root_mean_square / scale, np.sqrt(np.square(values / scale).mean(axis=0)), rtol=1e-6
-    )
+    outputs, mean, scale = rng.normal(size=(20, 4)), np.arange(4.0), np.arange(1.0, 5.0)
+    rows = Rows(sample_masks(20, 9, seed=1), outputs, "iid")
+    got = rows.outputs(slice(3, 8), slice(1, 3), mean, scale)
+    np.testing.assert_allclose(got, (outputs[3:8, 1:3] - [1.0, 2.0]) / [2.0, 3.0])
+    pairs = Rows(sample_masks(20, 9, seed=1, design="complement"), outputs, "complement")
+    got = pairs.outputs(slice(3, 8), slice(1, 3), mean, scale)
+    half = (outputs[6:16:2, 1:3] - outputs[7:16:2, 1:3]) / 2
+    np.testing.assert_allclose(got, half / [2.0, 3.0])
+    assert pairs.masks == pairs.all_masks[0::2]
 
 
-def test_constant_targets_stay_zero():
-    # 0.1 is not a binary fraction: the mean of 1000 of them differs from it.
-    standard, mean, size = standardise(np.full((1000, 1), 0.1))
-    np.testing.assert_array_equal(standard, 0)
-    np.testing.assert_allclose(mean, 0.1)
-    np.testing.assert_array_equal(size, 1)
+@pytest.mark.parametrize("design", ["iid", "complement"])
+def test_parts_are_disjoint_and_cut_no_pair(design):
+    masks = sample_masks(26, 9, seed=1, design=design)
+    outputs = np.arange(26.0)[:, np.newaxis]
+    parts = [Rows(masks, outputs, design).every(5, first) for first in range(5)]
+    found = np.concatenate([part.all_outputs[:, 0] for part in parts])
+    np.testing.assert_array_equal(np.sort(found), outputs[:, 0])
+    for part in parts:
+        chosen = part.all_outputs[:, 0].astype(int)
+        assert part.all_masks == masks[chosen]
+        if design == "complement":
+            assert (chosen[0::2] + 1 == chosen[1::2]).all()
+            assert (chosen[0::2] % 2 == 0).all()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import itertools
+import tracemalloc
+
 import numpy as np
 import pytest
 from safetensors.numpy import save
@@ -12,6 +15,7 @@ from pyattr.attribution.statistics_file import METADATA
 from pyattr.masks import sample_masks
 
 FIELDS = ("counts", "cross_steps", "total_steps", "square_steps")
+OPTIONAL = ("pair_square_steps", "cross_square_steps")
 
 
 def outputs_of(n_masks: int, n_targets: int, seed: int = 0) -> np.ndarray:
@@ -26,6 +30,10 @@ def assert_equal(one: SufficientStatistics, other: SufficientStatistics) -> None
         a, b = getattr(one, name), getattr(other, name)
         assert a.dtype == b.dtype
         assert np.array_equal(a, b), name
+    for name in OPTIONAL:
+        a, b = getattr(one, name), getattr(other, name)
+        assert (a is None) == (b is None)
+        assert a is None or np.array_equal(a, b), name
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +71,64 @@ def test_order_blocks_and_shards_change_nothing(sample):
     assert_equal(parts[3] + parts[1] + parts[2] + parts[0], expected)
     assert_equal(expected - parts[3], parts[0] + parts[1])
     assert (expected - expected).n_masks == 0
+
+
+@pytest.mark.parametrize("options", [{"gram": False}, {"squares": True}, {"design": "complement"}])
+def test_chunks_give_the_sums_of_the_whole(options):
+    design = options.get("design", "iid")
+    masks, outputs = sample_masks(1500, 97, seed=1, design=design), outputs_of(1500, 5)
+    expected = SufficientStatistics.of(masks, outputs, **options)
+    edges = [0, 2, 2, 700, 1500] if design == "iid" else [0, 2, 700, 1500]
+    chunks = ((masks[a:b], outputs[a:b]) for a, b in itertools.pairwise(edges))
+    bounds = [outputs.min(axis=0), outputs.max(axis=0)]
+    assert FixedPointScale.of(bounds) == expected.scale
+    assert_equal(SufficientStatistics.of_chunks(chunks, expected.scale, **options), expected)
+    half = [slice(0, 700), slice(700, 1500)]
+    one, other = (
+        SufficientStatistics.of(masks[r], outputs[r], scale=expected.scale, **options) for r in half
+    )
+    assert_equal(one + other, expected)
+    assert_equal(expected - one, other)
+
+
+def test_chunks_need_the_memory_of_one():
+    n_train, n_targets, n_rows, n_chunks = 64, 50, 20_000, 6
+    scale = FixedPointScale.of([[-6.0] * n_targets, [6.0] * n_targets])
+
+    def chunks():
+        for k in range(n_chunks):
+            rng = np.random.default_rng(k)
+            outputs = rng.standard_normal((n_rows, n_targets), np.float32)
+            yield sample_masks(n_rows, n_train, seed=k), outputs
+
+    tracemalloc.start()
+    try:
+        got = SufficientStatistics.of_chunks(chunks(), scale)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert got.n_masks == n_rows * n_chunks
+    one = 4 * n_rows * n_targets
+    # A chunk, the one before it and the chunk in fixed point; all outputs would be 6 chunks.
+    assert peak < 4.5 * one
+
+
+def test_chunks_that_do_not_belong_together_are_refused(sample):
+    masks, outputs, expected = sample
+    scale = expected.scale
+    with pytest.raises(ValueError, match="at least one"):
+        SufficientStatistics.of_chunks([], scale)
+    for bad in (
+        (masks[:5], outputs[:4]),
+        (masks[:5], outputs[:5, :2]),
+        (sample_masks(5, 96), outputs[:5]),
+    ):
+        with pytest.raises(ValueError, match="chunks: expected 97 examples"):
+            SufficientStatistics.of_chunks([(masks[:9], outputs[:9]), bad], scale)
+    with pytest.raises(ValueError, match="pair 0 not"):
+        SufficientStatistics.of_chunks([(masks[:4], outputs[:4])], scale, design="complement")
+    with pytest.raises(ValueError, match="memory"):
+        SufficientStatistics.of_chunks([(masks, outputs)], scale, memory_limit=1000)
 
 
 def test_outputs_on_disk(sample, tmp_path):
@@ -114,10 +180,6 @@ def test_centred_sums_equal_the_dense_ones(sample):
     )
     np.testing.assert_allclose(got.centred_square, np.square(values).sum(axis=0), rtol=1e-6)
     np.testing.assert_allclose(got.square, np.square(y - got.scale.centre).sum(axis=0), rtol=1e-6)
-    half = x - 0.5
-    np.testing.assert_allclose(got.centred_gram(0.5), half.T @ half, rtol=0, atol=1e-11)
-    shifted = half.T @ (y - got.scale.centre) / spread
-    np.testing.assert_allclose(got.centred_cross(0.5) / spread, shifted, rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e300, 1e-310, 7])
@@ -162,7 +224,6 @@ def test_extremes_of_the_scale():
         1 << 20, -(1 << 20), 0
     ]  # fmt: skip
     assert FixedPointScale.of([[0.0], [1e-310]]).step[0] == 2.0**-1020
-    assert FixedPointScale.of([[1.0], [3.0]], centre=0.0).centre[0] == 0.0
     assert FixedPointScale.of([[1.0], [3.0]]) == FixedPointScale.of([[3.0], [2.0], [1.0]])
     assert FixedPointScale.of([[1.0], [3.0]]) != FixedPointScale.of([[1.0], [3.5]])
     with pytest.raises(ValueError, match="at least one row"):
@@ -246,10 +307,12 @@ def test_a_sum_of_squares_that_would_overflow_is_refused(sample):
 # -- files -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("gram", [True, False])
-def test_files_hold_everything(sample, tmp_path, gram):
-    masks, outputs, _ = sample
-    got = SufficientStatistics.of(masks, outputs, gram=gram)
+@pytest.mark.parametrize(
+    "options", [{}, {"gram": False}, {"squares": True}, {"design": "complement"}]
+)
+def test_files_hold_everything(tmp_path, options):
+    masks = sample_masks(150, 97, seed=1, design=options.get("design", "iid"))
+    got = SufficientStatistics.of(masks, outputs_of(150, 5), **options)
     got.save(tmp_path / "s.safetensors")
     assert_equal(SufficientStatistics.load(tmp_path / "s.safetensors"), got)
     assert [path.name for path in tmp_path.iterdir()] == ["s.safetensors"]
@@ -292,6 +355,15 @@ BAD_FILES = {
     "no step": (tensors(step=None), GOOD),
     "two targets once": (tensors(total_steps=np.array([1, 2])), GOOD),
     "one tensor more": (tensors(more=np.zeros(1)), GOOD),
+    "pairs of odd masks": (tensors(pair_square_steps=np.array([0])), {**GOOD, "n_masks": "5"}),
+    "pairs not balanced": (tensors(pair_square_steps=np.array([0])), GOOD),
+    "pairs' squares too large": (
+        tensors(pair_square_steps=np.array([162]), counts=np.array([[2, 1], [1, 2]], np.int32)),
+        GOOD,
+    ),
+    "squares negative": (tensors(cross_square_steps=np.array([[1], [-1]])), GOOD),
+    "squares too large": (tensors(cross_square_steps=np.array([[1], [81]])), GOOD),
+    "squares of two targets": (tensors(cross_square_steps=np.zeros((2, 2), int)), GOOD),
 }  # fmt: skip
 
 
@@ -307,6 +379,11 @@ def test_the_good_twin_of_the_bad_files_is_read(tmp_path):
     path = tmp_path / "s.safetensors"
     path.write_bytes(save(tensors(), GOOD))
     assert SufficientStatistics.load(path).n_masks == 4
+    counts = np.array([[2, 1], [1, 2]], np.int32)
+    path.write_bytes(save(tensors(pair_square_steps=np.array([160]), counts=counts), GOOD))
+    assert SufficientStatistics.load(path).design == "complement"
+    path.write_bytes(save(tensors(cross_square_steps=np.array([[0], [80]])), GOOD))
+    assert SufficientStatistics.load(path).design == "iid"
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="safetensors"):
         SufficientStatistics.load(path)

@@ -89,14 +89,16 @@ def test_score_lies_are_never_accepted(lie):
 def test_untrained_answers_are_never_accepted(fraction, truth):
     published = HalvedScores(truth)(HONEST)
     cheat = TrainsFraction(FUNCTION, published, fraction)
-    for _ in range(25):
-        verdict = session(cheat, published)
-        # With the true scores the answers look better than the truth, and only spot checks tell:
-        # at least 10% of 96 outputs are wrong, and 95 are checked.
-        assert verdict.outcome is not Outcome.ACCEPT
-    if truth == 1.0:
-        assert verdict.details["check"] == "spot check"
-        assert "outputs differ" in verdict.reason
+    verdicts = [session(cheat, published) for _ in range(25)]
+    accepted = sum(map(bool, verdicts))
+    if truth < 1.0:
+        assert accepted == 0
+    else:
+        # The answers look better than the truth, and only spot checks tell: 9 wrong answers of 96, more than
+        # are covered, are missed with probability 1% at most. 4 or more of 25 have probability 1e-4.
+        assert accepted <= 3
+        reasons = [verdict.reason for verdict in verdicts if not verdict]
+        assert all("outputs differ" in reason for reason in reasons)
 
 
 def test_answers_from_the_scores_are_aborted_by_spot_checks():
@@ -118,18 +120,13 @@ def test_the_verdict_is_that_of_the_same_design_judged_alone():
     outputs = FUNCTION(masks, seeds)
     assert np.abs(outputs).max() < CLIP
     covered = verdict.details["n_corrupted_covered"]
-    local = judge_gap(
-        Criterion(clip=CLIP),
-        DESIGN,
-        masks,
-        outputs,
-        LinearScores.of(HONEST),
-        delta=0.04,
-        n_corrupted=covered,
-    )
+    scores = LinearScores.of(HONEST)
+    local = judge_gap(Criterion(clip=CLIP), DESIGN, masks, outputs, scores, delta=0.04)
     assert verdict.outcome is local.outcome
-    assert np.array_equal(verdict.gap_upper, local.gap_upper)
     assert np.array_equal(verdict.gap_lower, local.gap_lower)
+    # The upper limit also holds with the covered number of answers corrupted.
+    assert local.gap_upper < verdict.gap_upper <= 0.05
+    assert covered >= 1
     assert verdict.reason == local.reason
     assert verdict.n_retrained == n_checks(96, covered + 1, 0.01)
     assert verdict.n_prover_retrained == 96
@@ -189,8 +186,8 @@ def test_corruption_beyond_what_the_interval_covers_is_caught():
         caught += verdict.outcome is Outcome.ABORT
     # Missed with probability at most 1% each: 7 or more misses of 100 have probability 1e-4.
     assert caught >= 94
-    # The wrong answer fails: as many checks as would do for 10% corruption miss it mostly.
-    assert miss_probability(2000, n_corrupted, n_checks(2000, 200, 0.01)) > 0.8
+    # The wrong answer fails: as many checks as would do if nearly all were corrupted miss it often.
+    assert miss_probability(2000, n_corrupted, n_checks(2000, 1900, 0.01)) > 0.5
 
 
 def test_corruption_is_caught_at_the_hypergeometric_rate():
@@ -230,8 +227,11 @@ def test_drift_within_the_tolerance_is_allowed_and_paid_for():
         def __call__(self, masks, seeds):
             return FUNCTION(masks, seeds) + np.float32(0.9 * tau)
 
-    exact = session(FUNCTION, HONEST, seed=2)
-    drifted = session(Drifts(), HONEST, seed=2, tolerance=tau)
+    # So few pairs that all outputs are checked: the limits then differ by the drift alone.
+    few = {"design": ClusterDesign(23), "seed": 2}
+    exact = session(FUNCTION, HONEST, **few)
+    drifted = session(Drifts(), HONEST, **few, tolerance=tau)
+    assert exact.n_retrained == 46
     assert drifted.outcome is Outcome.ACCEPT
     assert session(Drifts(), HONEST, seed=2).details["check"] == "spot check"
     assert session(Drifts(), HONEST, seed=2, tolerance=0.5 * tau).details["check"] == "spot check"
@@ -250,6 +250,38 @@ def test_other_p_several_targets_and_seed_noise():
     assert honest.n_targets == 3
     wrong = with_gap(function, 0.3)
     assert run(Prover(function, wrong, p=0.4), Verifier(function, **terms)).outcome is Outcome.ABORT
+
+
+def test_weighted_checks_accept_the_honest_and_catch_answers_from_the_scores():
+    terms = {"sampling": "weighted", "design": ClusterDesign(128)}
+    for seed in range(10):
+        verdict = session(FUNCTION, HONEST, seed, **terms)
+        assert verdict.outcome is Outcome.ACCEPT
+        assert verdict.details["sampling"] == "weighted"
+        # 256 outputs; about 38 checks expected, with a spread of 6.
+        assert verdict.n_retrained == verdict.details["n_checked"] < 75
+        caught = session(AnswersFromScores(HONEST), HONEST, seed, **terms)
+        assert caught.details["check"] == "spot check"  # missed with probability below 1e-10
+
+
+def test_a_checked_intercept_has_nearly_everything_checked():
+    # One output may move the mean by b: of 200 outputs a single corrupted one is to be noticed.
+    verdict = session(FUNCTION, HONEST, seed=1, design=ClusterDesign(100), intercept="check")
+    assert verdict.outcome is Outcome.ACCEPT
+    assert verdict.details["n_corrupted_covered"] == 0
+    assert verdict.n_retrained == n_checks(200, 1, 0.01) == 198
+
+
+def test_outputs_that_suffice_only_if_all_are_true_are_inconclusive():
+    # A gap of half ε leaves 48 pairs no room for corruption, and often enough for the limit itself.
+    seen = Counter()
+    for seed in range(30):
+        verdict = session(FUNCTION, with_gap(FUNCTION, 0.02), seed)
+        seen[verdict.reason.startswith("the outputs suffice if all are true")] += 1
+        if verdict.reason.startswith("the outputs suffice"):
+            assert verdict.outcome is Outcome.INCONCLUSIVE
+            assert verdict.n_retrained == 0
+    assert seen[True] >= 3
 
 
 def test_a_budget_limits_the_challenge():
@@ -307,3 +339,27 @@ def test_designs_come_back_from_their_words(words):
 def test_attribution_objects_are_accepted_as_they_are():
     scores = Attribution(scores=HONEST.scores, intercept=HONEST.intercept)
     assert session(FUNCTION, scores, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ({"sampling": "lazy"}, "sampling: expected 'uniform' or 'weighted', got 'lazy'"),
+        (
+            {"sampling": "weighted", "method": "paper"},
+            "sampling: expected 'uniform' with the paper",
+        ),
+    ],
+)
+def test_unknown_ways_to_draw_checks_are_refused(terms, message):
+    with pytest.raises(ValueError, match=message):
+        Verifier(FUNCTION, **terms)
+
+
+def test_weighted_checks_may_all_stay_out(monkeypatch):
+    """As rarely as a lie is to be missed: nothing is retrained then, and the acceptance stands."""
+    nothing = np.empty(0, dtype=np.int64)
+    monkeypatch.setattr("pyattr.protocol.gap_session.draw_weighted", lambda chances: nothing)
+    verdict = session(FUNCTION, HONEST, seed=1, sampling="weighted", design=ClusterDesign(128))
+    assert verdict.outcome is Outcome.ACCEPT
+    assert verdict.n_retrained == verdict.details["n_checked"] == 0

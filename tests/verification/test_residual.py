@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from cube import smooth_function
@@ -63,7 +65,7 @@ def test_pairs_have_the_stated_correlations_and_no_mask_is_used_twice():
 
 def test_a_seed_shared_inside_a_pair_estimates_something_else():
     """The trap of the published text: seed noise shared within pairs counts as weight at degree 0."""
-    function = smooth_function(12, noise=1.0)
+    function = dataclasses.replace(smooth_function(12), seed_effect=1.0)
     design = ResidualDesign(20_000, 0.2)
     masks, seeds = design.draw(2, 12)
     right, wrong = ResidualSums(design, np.zeros(1)), ResidualSums(design, np.zeros(1))

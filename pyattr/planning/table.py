@@ -1,0 +1,102 @@
+"""A plan as one table for the terminal."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from pyattr.planning.plan import Plan
+
+__all__ = ["table"]
+
+_UNITS: Final = (
+    ("s", 60.0),
+    ("min", 60.0),
+    ("h", 24.0),
+    ("d", 365.25),
+)
+
+
+def table(plan: Plan) -> Group:
+    """Make the table, with the recommendation above and what it rests on below.
+
+    Returns
+    -------
+    rich.console.Group
+    """
+    grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    grid.add_column("method")
+    heads = (
+        "verifier\ntrains",
+        "prover\ntrains",
+        "data",
+        "verifier\ntime",
+        "prover\ntime",
+        "money",
+    )
+    for head in heads:
+        grid.add_column(head, justify="right", no_wrap=True)
+    for method in plan.methods:
+        style = "bold blue" if method.name == plan.recommended else ""
+        cells = (
+            method.name,
+            number(method.verifier_trainings),
+            number(method.prover_trainings),
+            size(method.n_bytes),
+            duration(method.verifier_seconds),
+            duration(method.prover_seconds),
+            money(method.money),
+        )
+        grid.add_row(*(Text(cell, style=style) for cell in cells))
+    headline = Text(plan.reason + ".", style="bold")
+    below = Padding(Text("\n".join(_notes(plan)), style="dim"), (1, 0, 0, 0))
+    return Group(headline, Text(), grid, below)
+
+
+def _notes(plan: Plan) -> list[str]:
+    situation = plan.situation
+    criterion = situation.criterion
+    prover = plan.prices.prover_money(plan.prover_models)
+    return [
+        *(f"Warning: {warning}." for warning in plan.warnings),
+        f"The scores themselves take the prover {number(plan.prover_models)} models by least squares "
+        f"({money(prover)}), for a gap of {plan.prover_share:g} ε; other estimators may need fewer.",
+        f"ε = {criterion.epsilon:g} Var f, δ = {criterion.delta:g}, N = {situation.n_train:,}, "
+        f"T = {situation.n_targets:,}. Shares of Var f: linear {situation.r2:.3g}, seeds "
+        f"{situation.seed_share:.3g}, odd non-linear {situation.odd_weight:.3g}.",
+    ]
+
+
+def number(value: float) -> str:
+    """A count: whole up to a million, then with two digits and a power of ten."""
+    return f"{value:,.0f}" if value < 1e6 else f"{value:.1e}".replace("e+", "e")
+
+
+def size(n_bytes: float) -> str:
+    """Bytes in units of 1,000."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if n_bytes < 1000.0:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000.0
+    return f"{number(n_bytes)} PB"
+
+
+def duration(seconds: float) -> str:
+    """A time in its largest unit of at least 1."""
+    for unit, factor in _UNITS:
+        if seconds < factor:
+            return f"{seconds:.3g} {unit}"
+        seconds /= factor
+    return f"{number(seconds)} y"
+
+
+def money(amount: float) -> str:
+    """Money with two decimals, or two digits if that shows nothing."""
+    return (
+        number(amount) if amount >= 1e4 else f"{amount:.2f}" if amount >= 0.1 else f"{amount:.2g}"
+    )

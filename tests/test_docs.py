@@ -1,0 +1,43 @@
+"""The programs in docs/ do what is said beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pyattr
+from pyattr.attribution import held_out_r2
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def run_program(name: str) -> tuple[dict[str, object], list[str]]:
+    text = (DOCS / name).read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    names: dict[str, object] = {"__name__": "docs"}
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, name, "exec"), names)
+    return names, printed.getvalue().splitlines()
+
+
+def test_components_are_attributed_and_verified_at_several_p():
+    names, printed = run_program("component_attribution.md")
+    assert printed == ["ACCEPT", "ABORT"]
+    forward, attribute = names["forward"], names["attribute"]
+    passes = {}
+    for p in (0.5, 0.9):
+        published = attribute(p)
+        fresh = pyattr.sample_masks(2000, 64, p=p, seed=2)
+        assert held_out_r2(published, fresh, forward(fresh, None)).min() > 0.7
+        verdict = pyattr.verify(forward, published, p=p, epsilon=0.1, seed=0)
+        assert verdict.outcome is pyattr.Outcome.ACCEPT
+        passes[p] = verdict.n_retrained
+    assert passes[0.5] < 300
+    assert passes[0.9] < 100_000
+    # The wrong answer fails: scores of units of another order, with the right spread.
+    shuffled = pyattr.Attribution(scores=published.scores[::-1], intercept=published.intercept)
+    wrong = pyattr.verify(forward, shuffled, p=0.9, epsilon=0.1, seed=0, budget=60_000)
+    assert wrong.outcome is not pyattr.Outcome.ACCEPT
