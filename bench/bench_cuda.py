@@ -30,10 +30,7 @@ from typing import Any
 import harness
 import numpy as np
 
-from pyattr import device, kernels
-from pyattr.attribution.bayes import prior_variances
-from pyattr.attribution.fixed_point import FixedPointScale
-from pyattr.attribution.moments import Moments
+from pyattr import Attribution, SufficientStatistics, device, fit_statistics, kernels
 from pyattr.masks import Masks, sample_masks
 from pyattr.solvers import fit_mixtures
 
@@ -174,46 +171,22 @@ def planted(sizes: dict[str, int], n_masks: int, seed: int) -> tuple[Masks, Any]
     return masks, outputs + np.random.default_rng(seed).standard_normal((n_masks, t), np.float32)
 
 
-def fit(masks: Masks, outputs: Any) -> tuple[Any, Any, dict[str, float]]:
-    """Fit from host memory to scores in host memory; the Gram matrix stays on the device."""
-    stages, start = {}, time.perf_counter()
-
-    def stage(name: str) -> None:
-        nonlocal start
-        device.synchronize()
-        stages[name], start = time.perf_counter() - start, time.perf_counter()
-
-    scale = FixedPointScale.of(outputs)
-    stage("scale")
-    sums = device.DeviceSums(masks.n_train, scale.centre, scale.step)
-    for first in range(0, masks.n_masks, 1 << 15):
-        rows = slice(first, first + (1 << 15))
-        sums.add(masks.packed[rows], outputs[rows])
-    statistics = sums.finish()
-    stage("sums")
-    gram = statistics.gram()
-    m, single = masks.n_masks, statistics.column_counts.astype(np.float64)
-    cross = statistics.cross_steps.numpy() - single[:, np.newaxis] * (statistics.total_steps / m)
-    square = statistics.square_steps - statistics.total_steps.astype(np.float64) ** 2 / m
-    unit = np.sqrt(square / m)
-    b = np.ascontiguousarray((cross / (m * unit)).T, np.float32)
-    diagonal = np.broadcast_to(gram.diagonal(), gram.shape)  # all that the prior asks for
-    variances = prior_variances(Moments(diagonal, b, np.ones(len(unit)), m))
-    stage("moments")
-    fits = fit_mixtures(gram, b, np.ones(len(unit)), m, variances)
-    scores = fits.weights.T * (unit * scale.step)
-    intercept = scale.centre + scale.step * statistics.total_steps / m - single / m @ scores
-    stage("mixtures")
-    return scores, intercept, stages | {"sweeps": float(np.abs(fits.sweeps).max())}
+def fit(masks: Masks, outputs: Any) -> tuple[Attribution, dict[str, float]]:
+    """Fit from host memory to scores in host memory, and the seconds of its stages."""
+    start = time.perf_counter()
+    sums = SufficientStatistics.of(masks, outputs)
+    summed = time.perf_counter()
+    result = fit_statistics(sums)
+    return result, {"sums": summed - start, "fit": time.perf_counter() - summed}
 
 
 def bench_fit(sizes: dict[str, int]) -> dict[str, Any]:
     masks, outputs = planted(sizes, sizes["n_masks"], 1)
     start = time.perf_counter()
-    scores, intercept, stages = fit(masks, outputs)
+    result, stages = fit(masks, outputs)
     taken = time.perf_counter() - start
     fresh, truth = planted(sizes, PREDICTED, 2)
-    predicted = kernels.packed_matmul(fresh.packed, scores.astype(np.float32)) + intercept
+    predicted = kernels.packed_matmul(fresh.packed, result.scores) + result.intercept
     error = np.square(truth - predicted).mean() / truth.var(axis=0).mean()
     return {"seconds": taken, "wanted": 60.0, "stages": stages, "held_out_error": float(error)}
 

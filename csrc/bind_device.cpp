@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 
 #include "device_arrays.hpp"
 #include "device_kernels.hpp"
@@ -95,8 +94,8 @@ py::array bind_diagonal(const DeviceArray& matrix) {
   return diagonal_of_type<std::int32_t>(object, n);
 }
 
-DeviceArray bind_centred_gram(const py::object& counts, const Array<double>& single, double n_masks,
-                              const std::optional<double>& middle) {
+DeviceArray bind_centred_gram(const py::object& counts, const Array<double>& single,
+                              double n_masks) {
   const auto n = static_cast<std::size_t>(single.size());
   require_shape(single, "single", {n});
   const auto* from = device_data<std::int32_t>(counts, "counts", {n, n});
@@ -104,8 +103,7 @@ DeviceArray bind_centred_gram(const py::object& counts, const Array<double>& sin
   {
     const double* alone = single.data();
     py::gil_scoped_release release;
-    pyattr::cuda::centred_gram(from, alone, n, n_masks, !middle, middle.value_or(0.0),
-                               result.data<float>());
+    pyattr::cuda::centred_gram(from, alone, n, n_masks, result.data<float>());
   }
   return result;
 }
@@ -176,6 +174,7 @@ void bind_device(py::module_& m) {
       .def_property_readonly("dtype", [](const DeviceArray& a) { return a.dtype; })
       .def_property_readonly("__cuda_array_interface__", &interface_of)
       .def("numpy", &to_host)
+      .def("copy", &copy_of)
       .def("diagonal", &bind_diagonal);
   py::class_<Sums>(m, "ExactSums")
       .def(py::init<std::size_t, const Array<double>&, const Array<double>&, std::size_t>(),
@@ -197,6 +196,6 @@ void bind_device(py::module_& m) {
   m.def("synchronize", &pyattr::cuda::synchronize, py::call_guard<py::gil_scoped_release>());
   m.def("add_counts", &bind_add_counts, py::arg("counts"), py::arg("other"), py::arg("sign"));
   m.def("centred_gram", &bind_centred_gram, py::arg("counts"), py::arg("single").noconvert(),
-        py::arg("n_masks"), py::arg("middle"));
+        py::arg("n_masks"));
   m.def("add_outer", &bind_add_outer, py::arg("gram"), py::arg("row").noconvert());
 }

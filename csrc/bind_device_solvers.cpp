@@ -98,6 +98,21 @@ void bind_fit_mixtures(const py::object& gram, const py::object& cross, const Ar
   pyattr::cuda::fit_mixtures(moments, fit);
 }
 
+Array<float> bind_negative_product(const py::object& gram, const Array<float>& rows) {
+  if (rows.ndim() != 2) refuse("rows", "2 dimensions", std::to_string(rows.ndim()));
+  const auto n_rows = static_cast<std::size_t>(rows.shape(0));
+  const auto n = static_cast<std::size_t>(rows.shape(1));
+  const auto* matrix = device_data<float>(gram, "gram", {n, n});
+  const DeviceArray vectors = from_host(rows);
+  Array<float> out({rows.shape(0), rows.shape(1)});
+  {
+    float* host = out.mutable_data();
+    py::gil_scoped_release release;
+    pyattr::cuda::negative_product(matrix, vectors.data<float>(), n, n_rows, host);
+  }
+  return out;
+}
+
 }  // namespace
 
 void bind_device_solvers(py::module_& m) {
@@ -113,4 +128,5 @@ void bind_device_solvers(py::module_& m) {
         py::arg("deviations").noconvert(), py::arg("proportions").noconvert(),
         py::arg("noise").noconvert(), py::arg("freedom").noconvert(),
         py::arg("residual").noconvert(), py::arg("sweeps").noconvert(), py::arg("n_train"));
+  m.def("negative_product", &bind_negative_product, py::arg("gram"), py::arg("rows").noconvert());
 }

@@ -88,6 +88,13 @@ inline py::array to_host(const DeviceArray& array) {
   return result;
 }
 
+inline DeviceArray copy_of(const DeviceArray& array) {
+  DeviceArray result = empty(array.shape, array.dtype);
+  py::gil_scoped_release release;
+  result.memory->take(*array.memory);
+  return result;
+}
+
 inline py::dict interface_of(const DeviceArray& array) {
   py::dict result;
   result["shape"] = py::tuple(py::cast(array.shape));

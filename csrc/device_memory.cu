@@ -29,17 +29,12 @@ struct CentredGramElement {
   const double* single;
   std::size_t n;
   double n_masks;
-  bool about_mean;
-  double middle;
   float divisor;
   float* out;
 
   PYATTR_HD void operator()(std::size_t index) const {
     const double left = single[index / n], right = single[index % n];
-    const double count = static_cast<double>(counts[index]);
-    const double centred = about_mean
-                               ? count - left / n_masks * right
-                               : (count - middle * (left + right)) + n_masks * (middle * middle);
+    const double centred = static_cast<double>(counts[index]) - left / n_masks * right;
     out[index] = static_cast<float>(centred) / divisor;
   }
 };
@@ -74,6 +69,7 @@ void* DeviceMemory::get() const { return state_->bytes.get(); }
 std::size_t DeviceMemory::size() const { return state_->bytes.size(); }
 void DeviceMemory::write(const void* host) { copy_to_device(get(), host, size()); }
 void DeviceMemory::read(void* host) const { copy_to_host(host, get(), size()); }
+void DeviceMemory::take(const DeviceMemory& other) { copy_on_device(get(), other.get(), size()); }
 
 void add_counts(std::int32_t* counts, const std::int32_t* other, int sign, std::size_t size) {
   launch(size, AddCountsElement{counts, other, sign});
@@ -85,10 +81,10 @@ void diagonal_of(const std::int32_t* matrix, std::size_t n, std::int32_t* out) {
 void diagonal_of(const float* matrix, std::size_t n, float* out) { copy_diagonal(matrix, n, out); }
 
 void centred_gram(const std::int32_t* counts, const double* single, std::size_t n, double n_masks,
-                  bool about_mean, double middle, float* out) {
+                  float* out) {
   const DeviceBuffer<double> alone(n, single);
-  launch(n * n, CentredGramElement{counts, alone.get(), n, n_masks, about_mean, middle,
-                                   static_cast<float>(n_masks), out});
+  launch(n * n,
+         CentredGramElement{counts, alone.get(), n, n_masks, static_cast<float>(n_masks), out});
 }
 
 void add_outer(const float* row, std::size_t n, float* gram) {

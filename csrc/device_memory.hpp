@@ -18,8 +18,9 @@ class DeviceMemory {
 
   void* get() const;
   std::size_t size() const;
-  void write(const void* host);  // all of it; returns when done
-  void read(void* host) const;   // waits for what was launched before
+  void write(const void* host);          // all of it; returns when done
+  void read(void* host) const;           // waits for what was launched before
+  void take(const DeviceMemory& other);  // a copy of one of the same size
 
  private:
   struct State;
@@ -33,14 +34,13 @@ void add_counts(std::int32_t* counts, const std::int32_t* other, int sign, std::
 void diagonal_of(const std::int32_t* matrix, std::size_t n, std::int32_t* out);
 void diagonal_of(const float* matrix, std::size_t n, float* out);
 
-// The Gram matrix of centred rows, from counts (n, n) and their diagonal `single` (n,), over
-// n_rows:
-//   about the mean row          (n_ij - (n_i / m) n_j) / n_rows
-//   about `middle` everywhere   (n_ij - middle (n_i + n_j) + m middle^2) / n_rows
+// The Gram matrix of centred rows, from counts (n, n) and their diagonal `single` (n,) over m
+// masks:
+//   (n_ij - (n_i / m) n_j) / m
 // in float64, rounded to float32, divided in float32: the bits of SufficientStatistics.centred_gram
 // and moments.
 void centred_gram(const std::int32_t* counts, const double* single, std::size_t n, double n_masks,
-                  bool about_mean, double middle, float* out);
+                  float* out);
 
 // gram (n, n) += row rowᵀ, in float32
 void add_outer(const float* row, std::size_t n, float* gram);

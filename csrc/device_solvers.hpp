@@ -63,5 +63,9 @@ struct DeviceMixture {
 
 void fit_mixtures(const DeviceMoments& moments, const DeviceMixture& fit);
 
+// out (n_rows, n) = -rows G, float32 sums over rising coordinates. Gram, rows (n_rows, n): device.
+void negative_product(const float* gram, const float* rows, std::size_t n, std::size_t n_rows,
+                      float* out);
+
 }  // namespace cuda
 }  // namespace pyattr

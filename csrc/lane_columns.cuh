@@ -116,8 +116,11 @@ class Columns {
 
   // sums (n, width) -= G w
   void subtract_product(const float* gram, float* sums) const {
+    subtract_product(gram, weights_.get(), sums);
+  }
+  void subtract_product(const float* gram, const float* columns, float* sums) const {
     for (std::size_t first = 0; first < n_; first += kPanelRows)
-      trail(gram, first, weights_.get() + first * width(), true, sums);
+      trail(gram, first, columns + first * width(), true, sums);
   }
 
   template <typename Terms>

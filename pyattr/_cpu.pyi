@@ -94,6 +94,7 @@ def margins_float16(
     begin: int,
     end: int,
 ) -> None: ...
+
 class GramCodes:
     def __init__(self, gram: NDArray[np.float32]) -> None: ...
 

@@ -113,14 +113,13 @@ def lasso_paths(
     gaps, errors = np.full((2, *lambdas.shape), np.nan)
     n_done = np.zeros(n_targets, np.int32)
     paths = LassoPaths(weights, gaps, errors, n_done)
-    given = (cross, square, np.ascontiguousarray(lambdas), steps, tolerance, held_out, *paths)
+    given: tuple[Any, ...] = (square, np.ascontiguousarray(lambdas), steps, tolerance, held_out)
     if backend() == "cuda":
-        compiled().lasso_paths(gram, *given, n_train)
+        compiled().lasso_paths(gram, cross, *given, *paths, n_train)
         return paths
-    _check_on_host(gram, cross)
     # The codes are made once, by the first thread that comes to a dense target, if any does.
-    codes = _cpu.GramCodes(gram)
-    over_outputs(1, n_targets, 1, lambda _b, _e, *part: _cpu.lasso_paths(codes, *given, *part))
+    given = (_cpu.GramCodes(_on_host(gram)), _on_host(cross), *given, *paths)
+    over_outputs(1, n_targets, 1, lambda _b, _e, *part: _cpu.lasso_paths(*given, *part))
     return paths
 
 
@@ -209,15 +208,16 @@ def fit_mixtures(
     )
     kept = np.ones(2) if kept is None else kept
     rules = (float(n_rows), kept, extra_rows, normal, max_sweeps, tolerance)
-    given = (cross, square, variances, *rules, *fits)
+    given: tuple[Any, ...] = (square, variances, *rules, *fits)
     if backend() == "cuda":
-        compiled().fit_mixtures(gram, *given, n_train)
+        compiled().fit_mixtures(gram, cross, *given, n_train)
         return fits
-    _check_on_host(gram, cross)
-    over_outputs(1, n_targets, 1, lambda _b, _e, *part: _cpu.fit_mixtures(gram, *given, *part))
+    given = (_on_host(gram), _on_host(cross), *given)
+    over_outputs(1, n_targets, 1, lambda _b, _e, *part: _cpu.fit_mixtures(*given, *part))
     return fits
 
 
-def _check_on_host(*matrices: object) -> None:
-    if any(is_on_device(matrix) for matrix in matrices):
+def _on_host(matrix: Float32 | DeviceArray) -> Any:
+    if is_on_device(matrix):
         raise bad_value("gram, cross", 'use_backend("cuda") for arrays on a device', backend())
+    return matrix
