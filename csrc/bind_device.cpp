@@ -194,6 +194,7 @@ void bind_device(py::module_& m) {
   m.def("margins_on_device", &bind_margins, py::arg("logits"), py::arg("labels").noconvert(),
         py::arg("n_rows"), py::arg("n_classes"), py::arg("kind"), py::arg("out"));
   m.def("synchronize", &pyattr::cuda::synchronize, py::call_guard<py::gil_scoped_release>());
+  m.def("free_memory", &pyattr::cuda::free_memory);
   m.def("add_counts", &bind_add_counts, py::arg("counts"), py::arg("other"), py::arg("sign"));
   m.def("centred_gram", &bind_centred_gram, py::arg("counts"), py::arg("single").noconvert(),
         py::arg("n_masks"));

@@ -60,6 +60,11 @@ inline void* allocate_on_device(std::size_t n_bytes) {
   check(cudaMalloc(&data, n_bytes), "cudaMalloc");
   return data;
 }
+inline std::size_t free_on_current_device() {
+  std::size_t n_free = 0, total = 0;
+  check(cudaMemGetInfo(&n_free, &total), "cudaMemGetInfo");
+  return n_free;
+}
 // Launches that use the memory may still run.
 inline void free_on_device(void* data) noexcept {
   if (!data) return;
@@ -129,6 +134,7 @@ inline void copy_rows_to_host(void* to, std::size_t stride, const void* from, st
 inline void zero_on_device(void* data, std::size_t n_bytes) {
   if (n_bytes) std::memset(data, 0, n_bytes);
 }
+inline std::size_t free_on_current_device() { return std::size_t{1} << 40; }
 // Between two guards, which no kernel may have written to when the memory is freed.
 constexpr std::size_t kGuard = 64;
 inline void* allocate_on_device(std::size_t n_bytes) {

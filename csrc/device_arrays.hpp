@@ -90,8 +90,10 @@ inline py::array to_host(const DeviceArray& array) {
 
 inline DeviceArray copy_of(const DeviceArray& array) {
   DeviceArray result = empty(array.shape, array.dtype);
-  py::gil_scoped_release release;
-  result.memory->take(*array.memory);
+  {
+    py::gil_scoped_release release;
+    result.memory->take(*array.memory);
+  }
   return result;
 }
 

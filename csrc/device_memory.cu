@@ -71,6 +71,8 @@ void DeviceMemory::write(const void* host) { copy_to_device(get(), host, size())
 void DeviceMemory::read(void* host) const { copy_to_host(host, get(), size()); }
 void DeviceMemory::take(const DeviceMemory& other) { copy_on_device(get(), other.get(), size()); }
 
+std::size_t free_memory() { return free_on_current_device(); }
+
 void add_counts(std::int32_t* counts, const std::int32_t* other, int sign, std::size_t size) {
   launch(size, AddCountsElement{counts, other, sign});
 }

@@ -27,6 +27,8 @@ class DeviceMemory {
   std::unique_ptr<State> state_;
 };
 
+std::size_t free_memory();  // bytes that can be had
+
 // counts (size,) += sign * other
 void add_counts(std::int32_t* counts, const std::int32_t* other, int sign, std::size_t size);
 

@@ -25,6 +25,7 @@ __all__ = [
     "Matrix",
     "device_module",
     "exact_matmul_transposed",
+    "free_memory",
     "gram",
     "is_on_device",
     "margins",
@@ -102,6 +103,11 @@ def to_device(values: NDArray[Any]) -> Any:
 def synchronize() -> None:
     """Wait until the device has done all that it was asked to; CUDA's errors are raised here."""
     device_module().synchronize()
+
+
+def free_memory() -> int:
+    """Bytes of the device's memory that nobody holds."""
+    return int(device_module().free_memory())
 
 
 # -- kernels between arrays on the device ----------------------------------------------------------

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from pyattr import fit_datamodel, fit_statistics, kernels
-from pyattr.attribution import spectrum
+from pyattr.attribution import device_memory, spectrum
+from pyattr.attribution.device_memory import device_bytes
 from pyattr.attribution.fixed_point import FixedPointScale
+from pyattr.attribution.plan import plan_fit
 from pyattr.attribution.statistics import SufficientStatistics
 from pyattr.device import is_on_device
 from pyattr.masks import Masks, sample_masks
@@ -125,3 +127,31 @@ def test_statistics_of_no_rows_and_outputs_outside_the_scale(cuda):
         outputs[77, 3] = 1e6
         with pytest.raises(ValueError, match="outputs: expected finite values of target 3"):
             SufficientStatistics.of(masks, outputs, scale=scale)
+
+
+def test_what_does_not_fit_on_the_device_is_done_without_the_gram_matrix_or_refused(
+    cuda, monkeypatch
+):
+    masks, outputs = rows()
+    statistics = SufficientStatistics.of(masks, outputs)
+    with kernels.use_backend("cuda"):
+        for method, n_matrices in (("bayes", 2), ("lasso", 6)):
+            needed, size = device_bytes(method, N_TRAIN, 5), (260, N_TRAIN, 5)
+            assert needed > 4 * n_matrices * N_TRAIN**2
+            # The Gram matrix is not on the host: no room for it is wanted there.
+            on_host = 64 * N_TRAIN * 5
+            monkeypatch.setattr(device_memory, "free_memory", lambda n=needed: n)
+            assert not plan_fit(method, *size, "gram", on_host)
+            assert not plan_fit(method, *size, "auto", on_host)
+            monkeypatch.setattr(device_memory, "free_memory", lambda n=needed: n - 1)
+            assert plan_fit(method, *size, "auto", None)
+            with pytest.raises(ValueError, match=f"also {needed} bytes on the device, which has"):
+                fit_datamodel(masks, outputs, method, solver="gram")
+        monkeypatch.setattr(device_memory, "free_memory", lambda: 100)
+        with pytest.raises(ValueError, match="device memory: expected enough free"):
+            SufficientStatistics.of(masks, outputs)
+        with pytest.raises(ValueError, match="device memory: expected enough free"):
+            fit_statistics(statistics)
+        assert SufficientStatistics.of(masks, outputs, gram=False).n_masks == len(masks)
+    assert device_bytes("bayes", N_TRAIN, 5) == 0
+    assert fit_statistics(statistics).method == "bayes"

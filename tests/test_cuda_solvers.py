@@ -166,6 +166,10 @@ def test_device_arrays_come_and_go(cuda):
             assert interface["version"] == 3
         turned = device.to_device(np.arange(6.0).reshape(2, 3).T)
         np.testing.assert_array_equal(turned.numpy(), np.arange(6.0).reshape(2, 3).T)
+        copy = turned.copy()
+        del turned
+        np.testing.assert_array_equal(copy.numpy(), np.arange(6.0).reshape(2, 3).T)
+        assert device.free_memory() > 1 << 20
 
 
 def test_solvers_take_matrices_that_lie_on_the_device(cuda):
