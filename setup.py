@@ -25,6 +25,7 @@ CUDA_FLAGS = [
     "-std=c++17",
     "-fmad=false",
     "--expt-relaxed-constexpr",
+    "--threads=2",  # one for each architecture
     "-gencode=arch=compute_80,code=sm_80",
     "-gencode=arch=compute_90,code=[sm_90,compute_90]",
     "-Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off",
@@ -85,8 +86,10 @@ def extension(name: str, sources: list[str], optional: bool = False) -> Pybind11
 extensions = [extension("pyattr._cpu", ["csrc/bind_cpu.cpp", "csrc/bind_solvers.cpp"])]
 if with_cuda():
     kernels = sorted(str(path) for path in Path("csrc").glob("*.cu"))
+    names = ("bind_cuda", "bind_device", "bind_device_solvers")
+    bindings = [f"csrc/{name}.cpp" for name in names]
     # Unless asked for, an nvcc that cannot compile (with this host compiler, say) is no failure.
     optional = os.environ.get("PYATTR_CUDA", "") != "1"
-    extensions.append(extension("pyattr._cuda", ["csrc/bind_cuda.cpp", *kernels], optional))
+    extensions.append(extension("pyattr._cuda", [*bindings, *kernels], optional))
 
 setup(ext_modules=extensions, cmdclass={"build_ext": BuildWithCuda})

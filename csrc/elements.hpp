@@ -18,14 +18,6 @@
 namespace pyattr {
 namespace cuda {
 
-PYATTR_HD int count_bits(std::uint32_t word) {
-#if defined(__CUDA_ARCH__)
-  return __popc(word);
-#else
-  return __builtin_popcount(word);
-#endif
-}
-
 // Element (row, block): 128 bits of a mask.  See draw_masks.
 struct DrawElement {
   const std::uint32_t* given;  // (n_rows, 2 * n_words) or nullptr
@@ -78,92 +70,6 @@ struct TurnElement {
   }
 };
 
-// Element (I, J, thread of 256): 4 x 4 counts of the tile (I, J) and of its mirror image.
-struct GramElement {
-  const std::uint32_t* turned;  // (n_tiles, n_blocks, 64)
-  std::size_t n_blocks, n_train, first_tile;
-  std::int32_t* out;  // (n_train, n_train), zeros before
-
-  PYATTR_HD void operator()(std::size_t index) const {
-    const std::size_t n_tiles = gram_tiles(n_train), pair = index / 256;
-    const std::size_t left = first_tile + pair / n_tiles, right = pair % n_tiles;
-    if (right < left) return;
-    const std::size_t ti = index % 256 / 16, tj = index % 16;
-    const std::uint32_t* const a = turned + left * n_blocks * kGramTile + ti;
-    const std::uint32_t* const b = turned + right * n_blocks * kGramTile + tj;
-    std::int32_t sum[4][4] = {};
-    for (std::size_t k = 0; k < n_blocks; ++k)
-      for (int p = 0; p < 4; ++p)
-        for (int q = 0; q < 4; ++q)
-          sum[p][q] += count_bits(a[k * kGramTile + 16 * p] & b[k * kGramTile + 16 * q]);
-    for (int p = 0; p < 4; ++p)
-      for (int q = 0; q < 4; ++q) {
-        const std::size_t i = left * kGramTile + ti + 16 * p, j = right * kGramTile + tj + 16 * q;
-        if (i >= n_train || j >= n_train) continue;
-        out[i * n_train + j] = sum[p][q];
-        out[j * n_train + i] = sum[p][q];
-      }
-  }
-};
-
-// Element (output, target): sum of the summands whose bits are set, in the order of add_panel. Bits
-// 32 w .. 32 w + 31 of an output are the word at words + w * stride.
-template <typename T>
-PYATTR_HD typename PanelSum<T>::type product_element(const std::uint32_t* words, std::size_t stride,
-                                                     const T* summands, std::size_t n_summands,
-                                                     std::size_t n_targets, std::size_t target) {
-  typename PanelSum<T>::type sum = 0;
-  for (std::size_t panel = 0; panel < n_summands; panel += kPanel) {
-    T partial = 0;
-    for (std::size_t w = panel / 64; w < panel / 64 + kPanelWords && 64 * w < n_summands; ++w) {
-      const std::uint64_t bits =
-          words[2 * w * stride] | static_cast<std::uint64_t>(words[(2 * w + 1) * stride]) << 32;
-      for (int chunk = 0; chunk < kChunks; ++chunk) {
-        T entry = 0;
-        for (int k = chunk * kChunkBits; k < (chunk + 1) * kChunkBits && k < 64; ++k)
-          if ((bits >> k & 1u) != 0 && 64 * w + k < n_summands)
-            entry += summands[(64 * w + k) * n_targets + target];
-        partial += entry;
-      }
-    }
-    sum += static_cast<typename PanelSum<T>::type>(partial);
-  }
-  return sum;
-}
-
-// Element (row, target) of masks @ W.
-struct ProductElement {
-  const std::uint32_t* packed;  // (n_masks, row_words)
-  std::size_t row_words;
-  const float* weights;  // (n_train, n_targets)
-  std::size_t n_train, n_targets, first_row, first_target, n_cols;
-  float* out;  // (n_rows, n_cols)
-
-  PYATTR_HD void operator()(std::size_t index) const {
-    const std::size_t row = first_row + index / n_cols, target = first_target + index % n_cols;
-    out[index] = static_cast<float>(
-        product_element(packed + row * row_words, 1, weights, n_train, n_targets, target));
-  }
-};
-
-// Element (feature, target) of masks transposed @ R; first_feature a multiple of 64.
-template <typename In, typename Out>
-struct TransposedElement {
-  const std::uint32_t* turned;  // (n_tiles, n_blocks, 64), from first_feature on
-  std::size_t n_blocks;
-  const In* residuals;  // (n_masks, n_targets)
-  std::size_t n_masks, n_targets, first_target, n_cols;
-  Out* out;  // (n_features, n_cols)
-
-  PYATTR_HD void operator()(std::size_t index) const {
-    const std::size_t feature = index / n_cols, target = first_target + index % n_cols;
-    const std::uint32_t* const words =
-        turned + feature / kGramTile * n_blocks * kGramTile + feature % kGramTile;
-    out[index] =
-        static_cast<Out>(product_element(words, kGramTile, residuals, n_masks, n_targets, target));
-  }
-};
-
 // Element (row, target): an output in fixed point.
 template <typename Float>
 struct FixedPointElement {
@@ -193,7 +99,11 @@ struct MarginElement {
   }
 
   PYATTR_HD void operator()(std::size_t index) const {
-    const Logit* const z = logits + index * n_classes;
+    margin_of(logits + index * n_classes, index);
+  }
+
+  // From the logits z of row `index`, wherever they lie.
+  PYATTR_HD void margin_of(const Logit* z, std::size_t index) const {
     const std::size_t label = static_cast<std::size_t>(labels[(first_row + index) % n_targets]);
     float largest = other(z, label, 0);
     for (std::size_t c = 1; c < n_classes; ++c) {

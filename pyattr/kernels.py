@@ -81,8 +81,10 @@ def use_backend(name: Backend) -> Iterator[None]:
     Parameters
     ----------
     name : {"cpu", "cuda", "reference"}
-        "cuda" copies arrays to the current device and back; results have the bits of "cpu".
-        Seeds and random words are made on the CPU.
+        "cuda" copies arrays to the current device and back; results have the bits of "cpu" (but
+        for `pyattr.solvers.lasso_paths`). Counts of pairs of examples, and the Gram matrices made
+        of them, stay there (`pyattr.device_sums`), as do arrays of `pyattr.device`. Seeds and
+        random words are made on the CPU.
 
     Raises
     ------

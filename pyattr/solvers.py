@@ -1,18 +1,22 @@
 """Solvers of many regressions on one shared Gram matrix; targets are split over threads.
 
 Definitions, methods and accumulators are in ``csrc/coordinate_descent.hpp`` and
-``csrc/scale_mixture.hpp``. Results are the same bytes for any number of threads.
+``csrc/scale_mixture.hpp``. Results are the same bytes for any number of threads. On the backend
+"cuda" (``csrc/device_solvers.hpp``) Gram matrices and products may lie on the device already
+(`pyattr.device`); mixtures have the bits of the CPU's, LASSO paths its bound of the duality gap.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyattr import _cpu
+from pyattr.device import DeviceArray, is_on_device
 from pyattr.errors import bad_value
+from pyattr.kernels import backend, compiled
 from pyattr.threads import over_outputs
 
 __all__ = ["HeldOut", "LassoPaths", "MixtureFits", "fit_mixtures", "lasso_paths"]
@@ -36,8 +40,8 @@ class HeldOut(NamedTuple):
         ... once the error is above ``1 + rise`` times the least.
     """
 
-    gram: Float32
-    cross: Float32
+    gram: Float32 | DeviceArray
+    cross: Float32 | DeviceArray
     square: Float64
     patience: int
     rise: float
@@ -65,8 +69,8 @@ class LassoPaths(NamedTuple):
 
 
 def lasso_paths(
-    gram: Float32,
-    cross: Float32,
+    gram: Float32 | DeviceArray,
+    cross: Float32 | DeviceArray,
     square: Float64,
     lambdas: Float64,
     *,
@@ -80,9 +84,9 @@ def lasso_paths(
     Parameters
     ----------
     gram : (n_train, n_train) float32
-        Xᵀ X / m of centred rows.
+        Xᵀ X / m of centred rows. With the backend "cuda" it may be on the device.
     cross : (n_targets, n_train) float32
-        Xᵀ y / m.
+        Xᵀ y / m; may be on the device too.
     square : (n_targets,) float64
         yᵀ y / m.
     lambdas : (n_targets, n_lambdas) float64
@@ -108,14 +112,15 @@ def lasso_paths(
     weights = np.zeros(shape, np.float32)
     gaps, errors = np.full((2, *lambdas.shape), np.nan)
     n_done = np.zeros(n_targets, np.int32)
+    paths = LassoPaths(weights, gaps, errors, n_done)
+    given: tuple[Any, ...] = (square, np.ascontiguousarray(lambdas), steps, tolerance, held_out)
+    if backend() == "cuda":
+        compiled().lasso_paths(gram, cross, *given, *paths, n_train)
+        return paths
     # The codes are made once, by the first thread that comes to a dense target, if any does.
-    codes = _cpu.GramCodes(gram)
-    given = (codes, cross, square, np.ascontiguousarray(lambdas), steps, tolerance)
-    out = (weights, gaps, errors, n_done)
-    over_outputs(
-        1, n_targets, 1, lambda _b, _e, *part: _cpu.lasso_paths(*given, held_out, *out, *part)
-    )
-    return LassoPaths(weights, gaps, errors, n_done)
+    given = (_cpu.GramCodes(_on_host(gram)), _on_host(cross), *given, *paths)
+    over_outputs(1, n_targets, 1, lambda _b, _e, *part: _cpu.lasso_paths(*given, *part))
+    return paths
 
 
 class MixtureFits(NamedTuple):
@@ -147,8 +152,8 @@ class MixtureFits(NamedTuple):
 
 
 def fit_mixtures(
-    gram: Float32,
-    cross: Float32,
+    gram: Float32 | DeviceArray,
+    cross: Float32 | DeviceArray,
     square: Float64,
     n_rows: int,
     variances: Float32,
@@ -202,11 +207,17 @@ def fit_mixtures(
         np.zeros(n_targets, np.int32),
     )
     kept = np.ones(2) if kept is None else kept
-    given = (gram, cross, square, variances, float(n_rows), kept, extra_rows, normal)
-    over_outputs(
-        1,
-        n_targets,
-        1,
-        lambda _b, _e, *part: _cpu.fit_mixtures(*given, max_sweeps, tolerance, *fits, *part),
-    )
+    rules = (float(n_rows), kept, extra_rows, normal, max_sweeps, tolerance)
+    given: tuple[Any, ...] = (square, variances, *rules, *fits)
+    if backend() == "cuda":
+        compiled().fit_mixtures(gram, cross, *given, n_train)
+        return fits
+    given = (_on_host(gram), _on_host(cross), *given)
+    over_outputs(1, n_targets, 1, lambda _b, _e, *part: _cpu.fit_mixtures(*given, *part))
     return fits
+
+
+def _on_host(matrix: Float32 | DeviceArray) -> Any:
+    if is_on_device(matrix):
+        raise bad_value("gram, cross", 'use_backend("cuda") for arrays on a device', backend())
+    return matrix

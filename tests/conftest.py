@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
+from cuda_module import module_for_the_host
 
 from pyattr import kernels
 
@@ -30,3 +33,28 @@ def n_threads(request: pytest.FixtureRequest) -> Iterator[int]:
     kernels.set_num_threads(request.param)
     yield request.param
     kernels.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def host_module(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The CUDA module compiled for the host."""
+    pytest.importorskip("pybind11")
+    if shutil.which("g++") is None:
+        pytest.skip("needs a compiler")
+    module = module_for_the_host(tmp_path_factory.mktemp("cuda"))
+    assert module.device_count() == 0
+    module.device_count = lambda: 1  # type: ignore[attr-defined]
+    return module
+
+
+@pytest.fixture(params=["elements", pytest.param("device", marks=pytest.mark.gpu)])
+def cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The CUDA backend's module: what its threads do in loops on the host, or on a device."""
+    if request.param == "device":
+        if not has_gpu():
+            pytest.skip("needs pyattr._cuda and a CUDA device")
+        assert kernels._cuda is not None
+        return kernels._cuda
+    module: ModuleType = request.getfixturevalue("host_module")
+    monkeypatch.setattr(kernels, "_cuda", module)
+    return module

@@ -1,87 +1,44 @@
-"""The CUDA kernels: their elements on the CPU, everywhere; the kernels themselves with a GPU.
-
-The elements (csrc/elements.hpp) are what a GPU thread computes. Compiled by the host compiler the
-.cu files run them in a loop, which checks all of the module but the launches.
-"""
+"""The CUDA kernels: what their threads do, on the CPU, everywhere; the kernels with a GPU."""
 
 from __future__ import annotations
 
-import importlib.util
+import os
 import shutil
 import subprocess
-import sysconfig
-from concurrent.futures import ThreadPoolExecutor
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from conftest import has_gpu
-from test_kernels import everything, masks_of, normal
+from cuda_module import CSRC
+from test_kernels import kernel_results, masks_of, normal
 
 from pyattr import exact_sums, kernels
 from pyattr.attribution.statistics import SufficientStatistics
 from pyattr.masks import sample_masks
 from pyattr.reference import FIXED_POINT_LIMIT
 
-CSRC = Path(__file__).parents[1] / "csrc"
+pytestmark = pytest.mark.timeout(900)  # the first test waits for the module to be compiled
 
 
-def module_for_the_host(folder: Path) -> ModuleType:
-    """Compile pyattr._cuda with the host compiler: launches become loops."""
-    import pybind11
-
-    path = folder / f"_cuda{sysconfig.get_config_var('EXT_SUFFIX')}"
-    includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
-    flags = ["-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-DPYATTR_NO_CLONES", "-Wno-psabi"]
-    sources = [CSRC / "bind_cuda.cpp", *sorted(CSRC.glob("*.cu"))]
-    objects = [str(folder / f"{source.stem}.o") for source in sources]
-
-    def compile_one(source: Path, target: str) -> None:
-        command = ["g++", *flags, *includes, "-x", "c++", "-c", str(source), "-o", target]
-        subprocess.run(command, check=True, capture_output=True)
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(compile_one, sources, objects))
-    subprocess.run(["g++", "-shared", *objects, "-o", str(path)], check=True, capture_output=True)
-    spec = importlib.util.spec_from_file_location("_cuda", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def host_module(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    pytest.importorskip("pybind11")
+@pytest.mark.parametrize("name", ["mma_maps", "emulated_block"])
+def test_the_maps_of_tensor_core_fragments_and_the_emulation(tmp_path: Path, name: str) -> None:
     if shutil.which("g++") is None:
         pytest.skip("needs a compiler")
-    module = module_for_the_host(tmp_path_factory.mktemp("cuda"))
-    assert module.device_count() == 0
-    module.device_count = lambda: 1  # type: ignore[attr-defined]
-    return module
-
-
-@pytest.fixture(params=["elements", pytest.param("device", marks=pytest.mark.gpu)])
-def cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The CUDA backend's module: its elements in loops on the host, or on a device."""
-    if request.param == "device":
-        if not has_gpu():
-            pytest.skip("needs pyattr._cuda and a CUDA device")
-        assert kernels._cuda is not None
-        return kernels._cuda
-    module: ModuleType = request.getfixturevalue("host_module")
-    monkeypatch.setattr(kernels, "_cuda", module)
-    return module
+    source, program = CSRC.parent / "tests" / "cpp" / f"{name}.cpp", tmp_path / name
+    command = ["g++", "-std=c++17", "-O1", f"-I{CSRC}", str(source), "-o", str(program)]
+    subprocess.run(command, check=True)
+    assert subprocess.run([str(program)], check=False).returncode == 0
 
 
 def test_results_have_the_bits_of_the_cpu(cuda: ModuleType) -> None:
-    expected = everything()
+    expected = kernel_results()
     before = kernels.get_num_threads()
     with kernels.use_backend("cuda"):
         assert kernels.compiled() is cuda
-        assert everything() == expected
+        assert kernel_results() == expected
     assert kernels.compiled() is not cuda
     assert kernels.get_num_threads() == before
 
@@ -144,12 +101,48 @@ def test_full_panels_and_empty_inputs(cuda: ModuleType) -> None:
             exact_sums.to_fixed_point(np.array([[0, np.nan]]), np.zeros(2), np.ones(2))
 
 
+@pytest.mark.parametrize("n_targets", [1, 31, 33, 70])
+def test_products_of_several_panels_and_blocks(cuda: ModuleType, n_targets: int) -> None:
+    # Panels of 1,024 summands, blocks of 128 outputs, tiles of 32 targets: more than one of each.
+    for packed, n_train in ((masks_of(270, 2100), 2100), (masks_of(2100, 270), 270)):
+        weights, residuals = normal(n_train, n_targets), normal(len(packed), n_targets)
+        product = kernels.packed_matmul(packed, weights)
+        turned = kernels.packed_matmul_transposed(packed, residuals, n_train, np.float64)
+        with kernels.use_backend("cuda"):
+            got = kernels.packed_matmul_transposed(packed, residuals, n_train, np.float64)
+            assert got.tobytes() == turned.tobytes()
+            assert kernels.packed_matmul(packed, weights).tobytes() == product.tobytes()
+
+
+def test_exact_sums_of_many_masks_in_parts(cuda: ModuleType) -> None:
+    # 9,000 masks: several stages of copies, and more than one part of the masks for a block.
+    packed = masks_of(9000, 200)
+    values = np.random.default_rng(1).integers(1 - FIXED_POINT_LIMIT, FIXED_POINT_LIMIT, (9000, 35))
+    values = values.astype(np.int32)
+    counts = exact_sums.gram(packed, 200)
+    sums = exact_sums.exact_matmul_transposed(packed, values, 200)
+    with kernels.use_backend("cuda"):
+        assert np.array_equal(exact_sums.gram(packed, 200), counts)
+        assert np.array_equal(exact_sums.exact_matmul_transposed(packed, values, 200), sums)
+
+
+def test_ranges_of_tiles_make_up_the_counts(cuda: ModuleType) -> None:
+    packed, n_train = masks_of(300, 450), 450
+    turned = np.zeros((8, 16, 64), np.uint32)
+    for tiles in ((0, 3), (3, 8)):
+        cuda.turn_masks(packed, n_train, turned, *tiles)
+    out = np.zeros((n_train, n_train), np.int32)
+    for tiles in ((0, 1), (1, 4), (4, 4), (4, 8)):
+        cuda.gram(turned, 0, out, *tiles)
+    assert np.array_equal(out, exact_sums.gram(packed, n_train))
+
+
 def test_sufficient_statistics_are_those_of_the_cpu(cuda: ModuleType) -> None:
     masks, outputs = sample_masks(300, 70, seed=1), normal(300, 3)
     expected = SufficientStatistics.of(masks, outputs)
     with kernels.use_backend("cuda"):
         got = SufficientStatistics.of(masks, outputs, block_rows=100)
-    assert np.array_equal(got.counts, expected.counts)
+    assert np.array_equal(got.counts.numpy(), expected.counts)
     assert np.array_equal(got.cross_steps, expected.cross_steps)
     assert np.array_equal(got.square_steps, expected.square_steps)
 
@@ -158,6 +151,18 @@ def test_without_a_device_the_backend_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(kernels, "_cuda", None)
     with pytest.raises(RuntimeError, match="got none"), kernels.use_backend("cuda"):
         pass
+
+
+@pytest.mark.skipif(has_gpu(), reason="needs a machine without a CUDA device")
+def test_the_bench_says_that_there_is_no_device() -> None:
+    bench = CSRC.parent / "bench" / "bench_cuda.py"
+    done = subprocess.run(
+        [sys.executable, bench], capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(CSRC.parent)},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("bench_cuda: expected pyattr built with CUDA and a CUDA device")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")

@@ -86,7 +86,7 @@ def prior_variances(problem: Moments) -> Float32:
     0, then geometric from a fifth of a score's standard error to the largest score that a target
     could have: the largest difference of means.
     """
-    diagonal = np.diagonal(problem.gram).astype(np.float64)
+    diagonal = problem.gram.diagonal().astype(np.float64)
     usable = diagonal > 0.0
     low = _NARROWEST / np.sqrt(problem.n_rows * np.median(diagonal[usable]))
     high = np.abs(problem.cross[:, usable] / diagonal[usable]).max(axis=1)
@@ -134,7 +134,7 @@ def fit_bayes(statistics: SufficientStatistics, *, intercept: bool = True) -> Ba
 def _mixture_start(problem: Moments) -> tuple[Float32, Float32]:
     """Variances, and weights that leave few enough scores besides 0 for the rows to tell apart."""
     variances = prior_variances(problem)
-    used = min(0.9, 0.5 * problem.n_rows / len(problem.gram))
+    used = min(0.9, 0.5 * problem.n_rows / problem.gram.shape[0])
     proportions = np.full(variances.shape, used / (variances.shape[1] - 1), np.float32)
     proportions[:, 0] = 1.0 - used
     return variances, proportions
@@ -143,7 +143,7 @@ def _mixture_start(problem: Moments) -> tuple[Float32, Float32]:
 def _normal_start(problem: Moments) -> tuple[Float32, Float32]:
     """The variance with which the scores explain three tenths of the output."""
     variances, proportions = np.zeros((2, len(problem.square), 2), np.float32)
-    variances[:, 1] = 0.3 * problem.square / np.trace(problem.gram, dtype=np.float64)
+    variances[:, 1] = 0.3 * problem.square / problem.gram.diagonal().sum(dtype=np.float64)
     proportions[:, 1] = 1.0
     return variances, proportions
 

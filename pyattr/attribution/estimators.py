@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyattr.attribution.bayes import BayesFit, fit_bayes
+from pyattr.attribution.device_memory import check_device_memory, device_bytes, gram_is_on_device
 from pyattr.attribution.influence import influence_of
 from pyattr.attribution.lasso import LassoFit, fit_lasso
 from pyattr.attribution.least_squares import fit_least_squares
@@ -26,6 +27,7 @@ from pyattr.attribution.plan import gram_bytes
 from pyattr.attribution.result import Attribution
 from pyattr.attribution.ridge import RidgeFit, fit_ridge
 from pyattr.attribution.statistics import SufficientStatistics
+from pyattr.device import used_on_device
 from pyattr.errors import bad_value
 
 __all__ = [
@@ -110,9 +112,7 @@ def fit_statistics(
     if not whole.has_gram:
         expected = f"counts of pairs (gram=True) for method {method!r}"
         raise bad_value("statistics", expected, "Gram-free ones; influence needs none")
-    n_bytes = gram_bytes(method, whole.n_rows, whole.n_train, whole.n_targets)
-    what = f"{method} with {whole.n_train} examples and {whole.n_targets} targets"
-    check_memory(what, n_bytes, memory_limit, "group examples or take fewer targets at a time")
+    _check_memory(whole, method, memory_limit)
     if method == "bayes":
         return bayes_attribution(whole, fit_bayes(whole, intercept=whole.design == "iid"))
     if method == "ols":
@@ -126,6 +126,16 @@ def fit_statistics(
     folds = parts if len(parts) > 1 else ()
     fit = fit_lasso(whole, folds, candidates, intercept=whole.design == "iid")
     return lasso_attribution(whole, fit)
+
+
+def _check_memory(statistics: SufficientStatistics, method: str, limit: int | None) -> None:
+    n_train, n_targets = statistics.n_train, statistics.n_targets
+    on_device = used_on_device(statistics.counts) and gram_is_on_device(method)
+    n_bytes = gram_bytes(method, statistics.n_rows, n_train, n_targets, on_device=on_device)
+    what = f"{method} with {n_train} examples and {n_targets} targets"
+    advice = "group examples or take fewer targets at a time"
+    check_memory(what, n_bytes, limit, advice)
+    check_device_memory(what, device_bytes(method, n_train, n_targets, counted=True), advice)
 
 
 def check_lambdas(lambdas: ArrayLike | None, method: str) -> Float64 | None:

@@ -6,7 +6,9 @@ import contextlib
 import os
 from pathlib import Path
 
+from pyattr.attribution.device_memory import check_device_memory
 from pyattr.errors import bad_value
+from pyattr.kernels import backend
 
 __all__ = ["allowed_memory", "available_memory", "check_memory", "plan_statistics"]
 
@@ -89,8 +91,11 @@ def plan_statistics(
         With the figures.
     """
     counts = 4 * n_train * n_train if gram else 4 * n_train
+    sums = (24 if squares else 8) * n_train * n_targets  # of squares: a block's, too
     block = block_rows * (n_train // 8 + 20 * n_targets)
     what = f"{n_train} examples and {n_targets} targets, {counts / 1e9:.3g} GB of it for counts"
     advice = "gram=False keeps no counts of pairs" if gram else "take fewer targets at a time"
-    sums = (24 if squares else 8) * n_train * n_targets  # of squares: a block's, too
+    if gram and backend() == "cuda":
+        check_device_memory(what, counts + sums, advice)
+        counts = 0
     check_memory(what, counts + sums + block, limit, advice)

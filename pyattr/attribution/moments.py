@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyattr.attribution.statistics import SufficientStatistics
+from pyattr.device import DeviceMatrix, used_on_device
+from pyattr.device_sums import add_outer, centred_gram
 from pyattr.errors import bad_value
 
 __all__ = ["Moments", "held_out_moments", "moments", "output_scale"]
@@ -21,7 +23,7 @@ class Moments(NamedTuple):
     Parameters
     ----------
     gram : (n_train, n_train) float32
-        Of ``(x - centre)(x - centre)ᵀ``.
+        Of ``(x - centre)(x - centre)ᵀ``; on the device if the counts are and the backend is "cuda".
     cross : (n_targets, n_train) float32
         Of ``(y - mean)(x - centre)ᵀ``.
     square : (n_targets,) float64
@@ -29,7 +31,7 @@ class Moments(NamedTuple):
     n_rows : int
     """
 
-    gram: NDArray[np.float32]
+    gram: NDArray[np.float32] | DeviceMatrix
     cross: NDArray[np.float32]
     square: Float64
     n_rows: int
@@ -65,11 +67,19 @@ def moments(statistics: SufficientStatistics, scale: Float64, intercept: bool) -
     _check_intercept(statistics, intercept)
     n_masks = statistics.n_masks
     # A pair's two rows z and -z, with outputs d and -d: means over masks are those over pairs.
-    gram = statistics.centred_gram(np.float32)
-    gram /= np.float32(n_masks)
     cross = (statistics.centred_cross() / (n_masks * scale)).T
     square = statistics.row_square / scale**2
+    gram = _mean_gram(statistics)
     return Moments(gram, np.ascontiguousarray(cross, np.float32), square, statistics.n_rows)
+
+
+def _mean_gram(statistics: SufficientStatistics) -> NDArray[np.float32] | DeviceMatrix:
+    counts, n_masks = statistics.counts, statistics.n_masks
+    if used_on_device(counts):
+        return centred_gram(counts, n_masks)
+    gram = statistics.centred_gram(np.float32)
+    gram /= np.float32(n_masks)
+    return gram
 
 
 def _check_intercept(statistics: SufficientStatistics, intercept: bool) -> None:
@@ -101,7 +111,10 @@ def held_out_moments(
     if not intercept:
         return result
     row = held_out.mean_row - fitted.mean_row
-    output = (held_out.mean - fitted.mean) / scale
-    gram = result.gram + np.multiply.outer(row.astype(np.float32), row.astype(np.float32))
+    output, gram, short = (held_out.mean - fitted.mean) / scale, result.gram, row.astype(np.float32)
+    if isinstance(gram, np.ndarray):
+        gram += np.multiply.outer(short, short)
+    else:
+        add_outer(gram, short)
     cross = result.cross + np.multiply.outer(output, row).astype(np.float32)
     return Moments(gram, cross, result.square + output**2, result.n_rows)

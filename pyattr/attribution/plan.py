@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
+from pyattr.attribution.device_memory import device_bytes, gram_is_on_device, lack_on_device
 from pyattr.attribution.memory import allowed_memory
 from pyattr.errors import bad_value
 
@@ -25,9 +26,15 @@ def in_row_space(method: str, n_rows: int, n_train: int) -> bool:
 
 
 def gram_bytes(
-    method: str, n_rows: int, n_train: int, n_targets: int, *, row_space: bool = False
+    method: str,
+    n_rows: int,
+    n_train: int,
+    n_targets: int,
+    *,
+    row_space: bool = False,
+    on_device: bool = False,
 ) -> int:
-    """Bytes that a fit on the Gram matrix takes.
+    """Bytes of the host's memory that a fit on the Gram matrix takes.
 
     Parameters
     ----------
@@ -35,12 +42,15 @@ def gram_bytes(
     n_rows, n_train, n_targets : int
     row_space : bool
         Whether it is the matrix of inner products of rows.
+    on_device : bool
+        Whether it lies on a device (`pyattr.attribution.device_memory.device_bytes`).
 
     Returns
     -------
     int
     """
-    n_bytes = 4 * _MATRICES[method] * (n_rows if row_space else n_train) ** 2
+    side = n_rows if row_space else n_train
+    n_bytes = 0 if on_device else 4 * _MATRICES[method] * side**2
     n_bytes += 64 * n_train * n_targets
     return n_bytes + (24 * n_rows * n_targets + n_rows * n_train // 4 if row_space else 0)
 
@@ -92,25 +102,33 @@ def plan_fit(
     ------
     ValueError
         If the solver is unknown, or what it needs, or all that "auto" could choose, is above the
-        limit; with the bytes of both.
+        limit or does not fit on the device; with the bytes of both.
     """
     if solver not in get_args(Solver):
         raise bad_value("solver", " or ".join(map(repr, get_args(Solver))), repr(solver))
     row_space = in_row_space(method, n_rows, n_train)
-    needed = {"gram": gram_bytes(method, n_rows, n_train, n_targets, row_space=row_space)}
+    size, on_device = (n_rows, n_train, n_targets), gram_is_on_device(method)
+    needed = {"gram": gram_bytes(method, *size, row_space=row_space, on_device=on_device)}
+    lack = lack_on_device(0 if row_space else device_bytes(method, n_train, n_targets))
     if method in _TARGETS_AT_ONCE:
-        needed["gram-free"] = gram_free_bytes(method, n_rows, n_train, n_targets)
+        needed["gram-free"] = gram_free_bytes(method, *size)
     elif solver == "gram-free":
         raise bad_value("solver", f"'auto' or 'gram' for method {method!r}", repr(solver))
     allowed = allowed_memory(limit)
-    fitting = [name for name, n_bytes in needed.items() if n_bytes <= allowed]
+    fitting = [
+        name
+        for name, n_bytes in needed.items()
+        if n_bytes <= allowed and not (lack and name == "gram")
+    ]
     if solver == "auto" and fitting:
-        faster = "gram-free" if _products_are_faster(method, n_rows, n_train, n_targets) else "gram"
+        faster = "gram-free" if _products_are_faster(method, *size) else "gram"
         return (faster if faster in fitting else fitting[0]) == "gram-free"
     if solver in fitting:
         return solver == "gram-free"
     sizes = " or ".join(f"{n_bytes} with solver {name!r}" for name, n_bytes in needed.items())
     what = f"{method} with {n_rows} rows, {n_train} examples and {n_targets} targets"
+    if lack:
+        sizes = f"{sizes} (with 'gram' also {lack})"
     advice = "group examples or take fewer targets at a time"
     got = f"{sizes} for {what}; {advice}"
     raise bad_value("memory", f"at most {allowed:.0f} bytes for solver {solver!r}", got)

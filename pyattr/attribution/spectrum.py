@@ -17,9 +17,14 @@ Quadrature", 2010, chapter 11 (traces by Lanczos quadrature).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
+
+from pyattr.device import DeviceMatrix, on_host
+from pyattr.device_sums import gram_product
 
 __all__ = ["kept_precision"]
 
@@ -34,13 +39,14 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 
-def kept_precision(gram: Float32) -> Float64:
+def kept_precision(gram: Float32 | DeviceMatrix) -> Float64:
     """Tabulate the share ρ of its precision that a score keeps among the others.
 
     Parameters
     ----------
     gram : (n_train, n_train) float32
-        Products of centred columns over the number of rows; constant columns do not count.
+        Products of centred columns over the number of rows; constant columns do not count. With the
+        backend "cuda" it may be on the device, and a large one stays there.
 
     Returns
     -------
@@ -48,40 +54,60 @@ def kept_precision(gram: Float32) -> Float64:
         ρ where s, as a mean over all n_train scores, is 0, 1/256, ... 1; 0 where the rows cannot
         determine so much.
     """
-    diagonal = np.diagonal(gram)
+    diagonal = gram.diagonal()
     used = diagonal > 0.0
-    root = np.sqrt(diagonal[used])
-    correlation: Float32 = np.divide(gram if used.all() else gram[np.ix_(used, used)], root)
-    correlation /= root[:, np.newaxis]
-    values, weights = _spectrum(correlation)
+    root: Float32 = np.sqrt(diagonal[used])
+    if isinstance(gram, np.ndarray) or len(root) <= _MOST_EXACT:
+        values, weights = _spectrum(_correlation(on_host(gram), used, root))
+    else:
+        values, weights = _lanczos(_correlation_product(gram, used, root), len(root))
     shrunk = (values / (values + _PENALTIES[:, np.newaxis])) @ weights
     kept = _PENALTIES * shrunk / (1.0 - shrunk)
-    at = np.linspace(0.0, 1.0, _N_POINTS) * len(gram) / used.sum()
+    at = np.linspace(0.0, 1.0, _N_POINTS) * len(used) / used.sum()
     table: Float64 = np.interp(at, np.append(0.0, shrunk), np.append(1.0, kept))
     return table
+
+
+def _correlation(gram: Float32, used: NDArray[np.bool_], root: Float32) -> Float32:
+    """Gram matrix of the used columns, scaled to variance 1."""
+    correlation: Float32 = np.divide(gram if used.all() else gram[np.ix_(used, used)], root)
+    correlation /= root[:, np.newaxis]
+    return correlation
+
+
+def _correlation_product(
+    gram: DeviceMatrix, used: NDArray[np.bool_], root: Float32
+) -> Callable[[Float32], Float32]:
+    """Return the product of rows with that matrix, without ever making it."""
+
+    def multiply(rows: Float32) -> Float32:
+        padded = np.zeros((len(rows), len(used)), np.float32)
+        padded[:, used] = rows / root
+        return np.asarray(gram_product(gram, padded)[:, used] / root)
+
+    return multiply
 
 
 def _spectrum(matrix: Float32) -> tuple[Float64, Float64]:
     """Eigenvalues and weights with sum 1 that give the mean of a smooth function of the spectrum."""
     if len(matrix) > _MOST_EXACT:
-        return _lanczos(matrix)
+        return _lanczos(lambda rows: rows @ matrix, len(matrix))
     values = scipy.linalg.eigh(matrix, eigvals_only=True, driver="evd", check_finite=False)
     return np.maximum(values.astype(np.float64), 0.0), np.full(len(matrix), 1.0 / len(matrix))
 
 
-def _lanczos(matrix: Float32) -> tuple[Float64, Float64]:
+def _lanczos(multiply: Callable[[Float32], Float32], n_columns: int) -> tuple[Float64, Float64]:
     """Gauss quadrature of the spectrum as a few random vectors see it, fixed for each size.
 
-    The diagonal of the matrix must be 1.
+    `multiply` is the product of rows with a symmetric matrix whose diagonal is 1.
     """
-    n_columns = len(matrix)
     generator = np.random.default_rng(n_columns)
     basis = np.zeros((_N_PROBES, _N_STEPS, n_columns), np.float32)
     basis[:, 0] = generator.choice([-1.0, 1.0], (_N_PROBES, n_columns)) / np.sqrt(n_columns)
     alpha, beta = np.zeros((2, _N_PROBES, _N_STEPS))
     for step in range(_N_STEPS):
         found = basis[:, : step + 1]
-        following = (found[:, step] @ matrix)[:, :, np.newaxis]
+        following = multiply(found[:, step])[:, :, np.newaxis]
         for _ in range(2):  # once is not enough for orthogonality to rounding
             known = found @ following
             following -= found.transpose(0, 2, 1) @ known

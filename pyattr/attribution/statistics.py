@@ -31,7 +31,9 @@ from pyattr.attribution.statistics_file import (
     check_layout,
     check_values,
 )
-from pyattr.attribution.summation import MAX_BLOCK_ROWS, MAX_MASKS, RunningSums
+from pyattr.attribution.summation import MAX_BLOCK_ROWS, MAX_MASKS, RunningSums, running_sums
+from pyattr.device import DeviceMatrix, Matrix, on_host, used_on_device
+from pyattr.device_sums import combined_counts
 from pyattr.errors import bad_value, check_count
 
 if TYPE_CHECKING:
@@ -52,7 +54,8 @@ class SufficientStatistics:
     Parameters
     ----------
     counts : (n_train, n_train) or (n_train,) int32
-        Σ x xᵀ, or its diagonal alone (Gram-free).
+        Σ x xᵀ, or its diagonal alone (Gram-free). Counts of pairs that the backend "cuda" made are on
+        the device (`pyattr.device.DeviceMatrix`); with another backend they are used by a copy.
     cross_steps : (n_train, n_targets) int64
         Σ x qᵀ.
     total_steps, square_steps : (n_targets,) int64
@@ -77,7 +80,7 @@ class SufficientStatistics:
     150
     """
 
-    counts: NDArray[np.int32]
+    counts: NDArray[np.int32] | DeviceMatrix
     cross_steps: Int64
     total_steps: Int64
     square_steps: Int64
@@ -142,10 +145,10 @@ class SufficientStatistics:
         rows = min(block_rows, n_masks)
         plan_statistics(masks.n_train, n_targets, rows, gram, memory_limit, squares=squares)
         scale = FixedPointScale.of(values) if scale is None else scale
-        sums = RunningSums(masks.n_train, scale, gram, squares, design)
+        sums = running_sums(masks.n_train, scale, gram, squares, design)
         for part, block in output_blocks(values, block_rows):
             sums.add(masks.packed[part], block)
-        return cls(**vars(sums))
+        return cls(**sums.fields())
 
     @classmethod
     def of_chunks(
@@ -181,7 +184,7 @@ class SufficientStatistics:
                 n_train, rows = masks.n_train, min(MAX_BLOCK_ROWS, len(values))
                 at = (n_train, len(scale.step), rows, gram, memory_limit)
                 plan_statistics(*at, squares=squares)
-                sums = RunningSums(n_train, scale, gram, squares, design)
+                sums = running_sums(n_train, scale, gram, squares, design)
             shape = (masks.n_masks, len(scale.step))
             if masks.n_train != n_train or values.shape != shape:
                 expected = f"{n_train} examples and outputs {shape}"
@@ -191,7 +194,7 @@ class SufficientStatistics:
                 sums.add(masks.packed[part], block)
         if sums is None:
             raise bad_value("chunks", "at least one", "none")
-        return cls(**vars(sums))
+        return cls(**sums.fields())
 
     # -- combining -------------------------------------------------------------------------------
 
@@ -215,8 +218,8 @@ class SufficientStatistics:
             )
         if not 0 <= n_masks <= MAX_MASKS:
             raise bad_value("statistics", f"0 to {MAX_MASKS} masks in all", n_masks)
-        sums = {
-            name: mine + mine.dtype.type(sign) * theirs
+        sums: dict[str, Any] = {
+            name: _combined(mine, theirs, sign)
             for (name, mine), (_, theirs) in zip(self._sums(), other._sums(), strict=True)
         }
         result = replace(self, **sums, n_masks=n_masks)
@@ -226,7 +229,7 @@ class SufficientStatistics:
         check_squares(result.square_steps)
         return result
 
-    def _sums(self) -> Iterator[tuple[str, NDArray[Any]]]:
+    def _sums(self) -> Iterator[tuple[str, Matrix]]:
         for name in (*SUMS, *OPTIONAL_SUMS):
             value = getattr(self, name)
             if value is not None:
@@ -250,7 +253,7 @@ class SufficientStatistics:
     @property
     def has_gram(self) -> bool:
         """Whether all pairs were counted."""
-        return self.counts.ndim == 2
+        return len(self.counts.shape) == 2
 
     @property
     def design(self) -> Design:
@@ -265,7 +268,7 @@ class SufficientStatistics:
     @property
     def column_counts(self) -> NDArray[np.int32]:
         """Number of masks that each example is in, (n_train,) int32."""
-        return np.diagonal(self.counts) if self.has_gram else self.counts
+        return self.counts.diagonal() if self.has_gram else on_host(self.counts)
 
     @property
     def mean(self) -> Float64:
@@ -307,11 +310,11 @@ class SufficientStatistics:
         if not self.has_gram:
             raise bad_value("statistics", "counts of pairs (gram=True)", "Gram-free ones")
         single, n_masks = self.column_counts.astype(np.float64), max(self.n_masks, 1)
-        result = np.empty(self.counts.shape, dtype)
+        counts, result = on_host(self.counts), np.empty(self.counts.shape, dtype)
         for i in range(0, self.n_train, 256):
             rows = slice(i, i + 256)
             # n n_ij - n_i n_j is a whole number below 2^62: off by its rounding alone.
-            result[rows] = self.counts[rows] - np.outer(single[rows] / n_masks, single)
+            result[rows] = counts[rows] - np.outer(single[rows] / n_masks, single)
         return result
 
     def centred_cross(self, targets: slice = slice(None)) -> Float64:
@@ -355,7 +358,7 @@ class SufficientStatistics:
 
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file, whole or not at all."""
-        tensors = dict(self._sums())
+        tensors = {name: on_host(value) for name, value in self._sums()}
         tensors |= {"centre": self.scale.centre, "step": self.scale.step}
         write_file(Path(path), tensors, {**METADATA, "n_masks": str(self.n_masks)})
 
@@ -378,3 +381,10 @@ class SufficientStatistics:
             f"SufficientStatistics(n_masks={self.n_masks}, n_train={self.n_train}, "
             f"n_targets={self.n_targets}, gram={self.has_gram}, design={self.design!r})"
         )
+
+
+def _combined(mine: Matrix, theirs: Matrix, sign: int) -> Matrix:
+    if used_on_device(mine) and used_on_device(theirs):
+        return combined_counts(mine, theirs, sign)
+    one, other = on_host(mine), on_host(theirs)
+    return np.asarray(one + one.dtype.type(sign) * other)
