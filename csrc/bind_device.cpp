@@ -167,7 +167,7 @@ void bind_margins(const py::object& logits, const Array<std::int64_t>& labels, s
 }  // namespace
 
 void bind_device(py::module_& m) {
-  py::class_<DeviceArray>(m, "DeviceArray")
+  py::class_<DeviceArray>(m, "DeviceArray", py::module_local())
       .def(py::init([](const py::array& values) { return from_host(values); }), py::arg("values"))
       .def_property_readonly("shape",
                              [](const DeviceArray& a) { return py::tuple(py::cast(a.shape)); })
@@ -176,7 +176,7 @@ void bind_device(py::module_& m) {
       .def("numpy", &to_host)
       .def("copy", &copy_of)
       .def("diagonal", &bind_diagonal);
-  py::class_<Sums>(m, "ExactSums")
+  py::class_<Sums>(m, "ExactSums", py::module_local())
       .def(py::init<std::size_t, const Array<double>&, const Array<double>&, std::size_t>(),
            py::arg("n_train"), py::arg("centre").noconvert(), py::arg("steps").noconvert(),
            py::arg("chunk_rows"))
