@@ -40,7 +40,7 @@ def test_results_are_json_and_name_their_schema(results: dict[str, Any]) -> None
         "packages", "platform", "prover", "cases", "findings", "quality", "examples", "payments",
         "reference", "seconds",
     }  # fmt: skip
-    assert results["config"]["n_train"] == results["recipe"]["n_train"] == 200
+    assert results["config"]["n_train"] == results["recipe"]["n_train"] == demo_run.CONFIG.n_train
 
 
 def test_honest_is_accepted_and_every_lie_caught(
@@ -87,9 +87,9 @@ def test_models_are_counted_as_if_each_check_stood_alone(
     design = cases["halved"]["gap"]["details"]
     n_pairs = design["n_clusters"] * design["n_leaves"]
     assert cases["halved"]["gap"]["n_retrained"] == 2 * n_pairs + design["n_lost"]
-    n_models = 20 * 200
+    n_models = 20 * demo_run.CONFIG.n_train
     assert cases["honest"]["n_prover"] == cases["noisy"]["n_prover"] == n_models
-    assert cases["another_model"]["n_prover"] == 2 * 200
+    assert cases["another_model"]["n_prover"] == 2 * demo_run.CONFIG.n_train
     asked = cases["session_honest"]["gap"]["n_prover_retrained"]
     assert cases["session_honest"]["n_prover"] == n_models + asked
     assert cases["session_half"]["n_prover"] == n_models + asked // 2
@@ -123,7 +123,10 @@ def test_payments(results: dict[str, Any]) -> None:
     )
     assert rows["zeroed"]["at_price"][2] == 0.0
     assert all(sum(row["of_pot"]) == pytest.approx(100.0, rel=1e-4) for row in rows.values())
-    assert sum(seller["n_examples"] for seller in results["payments"]["sellers"]) == 200
+    assert (
+        sum(seller["n_examples"] for seller in results["payments"]["sellers"])
+        == demo_run.CONFIG.n_train
+    )
 
 
 def test_sellers_own_equal_random_parts() -> None:
