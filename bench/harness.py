@@ -23,6 +23,7 @@ from typing import Any
 __all__ = ["environment", "measure", "set_threads", "write"]
 
 RESULTS = Path(__file__).parent / "results"
+CODE = ("csrc", "pyattr", "bench", ":!bench/results")  # results are written as cells are done
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -108,7 +109,7 @@ def environment(
     """Describe the code and the machine: commit, device, versions, threads."""
     return {
         "commit": _git("rev-parse", "HEAD") or None,
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--", "csrc", "pyattr", "bench")),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--", *CODE)),
         "device": _processor(),
         "n_cores": os.cpu_count(),
         "n_threads": n_threads,
