@@ -14,6 +14,7 @@ from pyattr.attribution import fit_datamodel, held_out_r2
 from pyattr.errors import bad_value, check_count, check_positive, check_probability
 from pyattr.interface import Retrain
 from pyattr.masks import Masks, sample_seeds
+from pyattr.verification.choose import stars_only
 from pyattr.verification.evaluate import Evaluator, check_outputs
 from pyattr.verification.judge import Criterion
 from pyattr.verification.paper import CLIP_MARGIN, PILOT, Frame
@@ -23,6 +24,7 @@ from pyattr.verification.scores import LinearScores
 __all__ = ["Prices", "Situation"]
 
 HELD_OUT: Final = 0.2  # of recorded outputs, to measure R² on
+PLANNED_BOUNDS: Final = ("chi2", "t", "moment")
 LEAST_RECORDED: Final = 50
 
 
@@ -196,4 +198,11 @@ def _mean(outputs: npt.NDArray[np.float64]) -> float:
 def check_shares(epsilon: float, delta: float, p: float, bound: str) -> Criterion:
     """The criterion of a plan, ε below 1."""
     check_probability("epsilon", epsilon)
+    if bound not in PLANNED_BOUNDS:
+        raise bad_value(
+            "bound", f"one of {', '.join(PLANNED_BOUNDS)}: no others are planned", repr(bound)
+        )
+    if stars_only(p):
+        expected = "one from 0.1 to 0.9: with others `verify` trains stars, which are not planned"
+        raise bad_value("p", expected, p)
     return Criterion(epsilon, delta, p, bound)

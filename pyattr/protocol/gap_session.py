@@ -138,6 +138,9 @@ class GapMethod(Method):
         if plan is None:
             raise RuntimeError("judge: expected choose_design to have run")
         masks, _ = plan.design.draw(terms.seeds.challenge, terms.n_train)
+        at_clip = np.abs(outputs) >= np.float32(self.clip)
+        clipped: npt.NDArray[np.float64] = np.asarray(at_clip.mean(axis=0), dtype=np.float64)
+        self.details["challenge_clipped_share"] = float(clipped.mean())
 
         def judged(n_corrupted: int) -> Verdict:
             return judge_gap(
@@ -149,6 +152,7 @@ class GapMethod(Method):
                 delta=terms.delta_interval,
                 n_corrupted=n_corrupted,
                 tolerance=terms.tolerance,
+                clipped=clipped,
             )
 
         verdict = judged(0)

@@ -75,8 +75,8 @@ class ClusterTerms:
         odd = (output[:, :, 0] - output[:, :, 1]) - (prediction[:, :, 0] - prediction[:, :, 1])
         odd /= 2.0
         leaf_mean = odd.mean(axis=1)
-        unbiased = design.n_evaluations / (design.n_evaluations - 1.0)
-        centred = (output - output.mean(axis=(0, 1, 2))) ** 2 * unbiased
+        # Not scaled up for the mean's own error, which odd pairs do not have: too small errs safely.
+        centred = (output - output.mean(axis=(0, 1, 2))) ** 2
         return cls(
             design,
             between=design.n_leaves * leaf_mean**2,
@@ -137,13 +137,13 @@ class ClusterTerms:
         prediction = design.by_leaf(linear)
         odd = np.abs(prediction[:, :, 0] - prediction[:, :, 1]) / 2.0
         highest = np.maximum(design.n_leaves * (clip + odd.max(axis=1)) ** 2, self.between)
-        hit = largest(highest - self.between + self.scatter, n_corrupted)
+        hit = largest(highest - self.between, n_corrupted)
         shift = 2.0 * clip * n_corrupted / design.n_evaluations
         squares = np.maximum(np.sqrt(self.output_square) - shift, 0.0) ** 2
         return replace(
             self,
             between=np.where(hit, highest, self.between),
-            scatter=np.where(hit, 0.0, self.scatter),
+            scatter=np.where(largest(self.scatter, n_corrupted), 0.0, self.scatter),
             output_square=np.where(largest(squares, n_corrupted), 0.0, squares),
             corrupted=True,
         )

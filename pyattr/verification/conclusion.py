@@ -85,7 +85,7 @@ def conclude(criterion: Criterion, found: Findings) -> Verdict:
     floor = VARIANCE_FLOOR * found.mean_square
     variance = np.maximum(found.variance.estimate, floor + TINY)
     unit = variance if criterion.relative else np.ones_like(variance)
-    # Scores that explain no more than ε could be replaced by zeros: accepting them says nothing.
+    # Scores that explain no more than ε are as good as zeros: accepting them says nothing.
     largest_unit = found.variance.upper if criterion.relative else unit
     constant = found.variance.estimate <= floor
     unknown = ~constant & (found.variance.lower <= floor)
@@ -95,10 +95,10 @@ def conclude(criterion: Criterion, found: Findings) -> Verdict:
         found.gap,
         criterion.epsilon,
         found.slack / unit,
-        constant | unknown | weak | clipped | found.impossible,
+        constant | unknown | clipped | found.impossible,
     )
     for target, outcome in enumerate(outcomes):
-        barred = (outcome is Outcome.ACCEPT and found.tails_accept[target]) or (
+        barred = (outcome is Outcome.ACCEPT and (weak | found.tails_accept)[target]) or (
             outcome is Outcome.ABORT and found.tails_accuse[target]
         )
         outcomes[target] = Outcome.INCONCLUSIVE if barred else outcome
@@ -106,7 +106,8 @@ def conclude(criterion: Criterion, found: Findings) -> Verdict:
         "the output hardly varies": constant,
         "the budget is too small for any decision: so few trainings do not tell how much the outputs "
         "vary": unknown,
-        "the scores explain no more than ε, so zeros would pass too": weak,
+        "scores that explain no more than ε say too little to be accepted at it": weak
+        & (found.gap.upper <= criterion.epsilon),
         f"more than {CLIPPED_SHARE:.0%} of the outputs were clipped: the clipped f is another function, "
         "a larger clip is needed": clipped,
         "the estimate is further below 0 than chance allows: the rows were used to fit the scores, or "

@@ -63,7 +63,8 @@ class Criterion:
 
     def __post_init__(self) -> None:
         check_positive("epsilon", self.epsilon)
-        check_probability("delta", self.delta)
+        if check_probability("delta", self.delta) > 0.5:
+            raise bad_value("delta", "at most 1/2: limits are above estimates", self.delta)
         check_probability("p", self.p)
         if self.bound not in (*BOUNDS, PROOF):
             raise bad_value("bound", f"one of {', '.join((*BOUNDS, PROOF))}", repr(self.bound))

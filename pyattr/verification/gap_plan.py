@@ -20,6 +20,7 @@ from pyattr.verification.spending import (
     FINAL_SHARE,
     LEAST_LOOK,
     MODELLED,
+    WALKED,
     Looks,
 )
 from pyattr.verification.stars import StarDesign
@@ -116,7 +117,7 @@ def opened_plan(
 
 def planned_level(criterion: Criterion, n_targets: int) -> float:
     """Level of one target's upper limit that the size of a design is planned with."""
-    share = FINAL_SHARE if criterion.bound in MODELLED else 1.0 - EXTENSION_SHARE
+    share = FINAL_SHARE if criterion.bound in WALKED else 1.0 - EXTENSION_SHARE
     return share * criterion.levels(criterion.delta, n_targets).upper
 
 

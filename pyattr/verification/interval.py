@@ -116,11 +116,11 @@ def _fieller(ratio: Array, a: Array, b: Array, correlation: Array, side: float) 
     """Root R of ``(ratio - R)² = a² + R²b² - 2 R ab·correlation`` on the given side of the ratio."""
     middle = ratio - correlation * a * b
     root = np.sqrt(np.maximum(middle**2 - (1.0 - b**2) * (ratio**2 - a**2), 0.0))
-    # Away from (1 - b²) = 0 the plain formula; a lower limit with b ≥ 1 is no limit at all.
+    # Away from (1 - b²) = 0 the plain formula; with b ≥ 1 there is no limit at all.
     denominator = 1.0 - b**2
     limit: Array = np.where(
         denominator > 0.0,
         (middle + side * root) / np.where(denominator > 0.0, denominator, 1.0),
-        0.0,
+        math.inf if side > 0.0 else 0.0,
     )
     return limit

@@ -63,7 +63,7 @@ def verify_in_rounds(
     """
     rounds = _Rounds(evaluate, scores.n_train, seed, design)
     levels = looks.levels(criterion.levels(criterion.delta, scores.n_targets))
-    found: Findings | None = None
+    kept: Findings | None = None
     verdict: Verdict | None = None
     for count, level in zip(looks.counts, levels, strict=True):
         rounds.extend(count)
@@ -76,8 +76,9 @@ def verify_in_rounds(
             level,
             clipped=evaluate.clipped_shares,
         )
-        found = latest if found is None else narrowed(found, latest)
-        verdict = conclude(criterion, found)
+        verdict = conclude(criterion, latest if kept is None else narrowed(kept, latest))
+        sound = unbarred(latest)
+        kept = sound if kept is None else narrowed(kept, sound)
         if verdict.outcome is not Outcome.INCONCLUSIVE:
             break
     assert verdict is not None  # there is at least one look
@@ -175,6 +176,13 @@ def _joined(parts: Sequence[Any]) -> Any:
         names = [field.name for field in fields(first)]
         return replace(first, **{n: _joined([getattr(part, n) for part in parts]) for n in names})
     return first
+
+
+def unbarred(found: Findings) -> Findings:
+    """Findings without the limits that measured tails bar: no later look may rest on them."""
+    lower = np.where(found.tails_accuse, 0.0, found.gap.lower)
+    upper = np.where(found.tails_accept, np.inf, found.gap.upper)
+    return replace(found, gap=Interval(found.gap.estimate, lower, upper))
 
 
 def narrowed(earlier: Findings, latest: Findings) -> Findings:

@@ -199,7 +199,7 @@ class StarTerms:
         difference = np.einsum("ckt,k->ct", residual[:, 1:], design.partner_weights)
         centred = residual[:, 0] - others
         unbiased = design.n_evaluations / (design.n_evaluations - 1.0)
-        about = (output - output.mean(axis=(0, 1))) ** 2 * unbiased
+        about = (output - output.mean(axis=(0, 1))) ** 2
         return cls(
             design,
             products=centred * difference,

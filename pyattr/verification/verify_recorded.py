@@ -28,6 +28,7 @@ LEAST_ROWS = 100
 LEAST_EXAMPLES = 30
 _CHUNK_BYTES = 1 << 26  # residuals of the targets in work, float32
 _FALSE_ALARM = 1e-4  # of "no gap can have led to this estimate", over all targets
+FALSE_ALARM = 1e-6  # of refusing independent rows for pairs that are alike
 _P_ERRORS = 5.0  # standard errors by which the share of 1s may differ from p
 _TAIL_SHARE = 0.05  # most that kurtosis may be relative to the number of rows
 
@@ -81,7 +82,8 @@ def verify_recorded(
     ------
     ValueError
         If an argument is out of range, `held_out` is not True, shapes do not fit, an output is not
-        finite, or the share of 1s in the masks is not p.
+        finite, the share of 1s in the masks is not p, or more rows are equal or complements than chance
+        explains.
 
     Notes
     -----
@@ -165,7 +167,25 @@ def _checked(
     error = math.sqrt(p * (1.0 - p) / (len(masks) * masks.n_train))
     if abs(share - p) > _P_ERRORS * error + 0.5 / masks.n_train:
         raise bad_value("p", f"the share of 1s in the masks, {share:.4g}", p)
+    _check_independent(masks, p)
     return values
+
+
+def _check_independent(masks: Masks, p: float) -> None:
+    """Refuse banks with masks drawn again, or complements: both shift the estimate."""
+    n, n_train = len(masks), masks.n_train
+    both = np.concatenate([masks.packed, masks.complement().packed])
+    rows = np.ascontiguousarray(both).view(np.dtype((np.void, both.shape[1]))).ravel()
+    _, counts = np.unique(rows, return_counts=True)
+    n_alike = int(np.sum(counts * (counts - 1) // 2)) // 2  # each pair is seen from both sides
+    chance = (p * p + (1.0 - p) ** 2) ** n_train + (2.0 * p * (1.0 - p)) ** n_train
+    most = int(stats.poisson.isf(FALSE_ALARM, n * (n - 1) / 2.0 * chance))
+    if n_alike > most:
+        raise bad_value(
+            "masks",
+            f"independent rows, of which at most {most} pairs are equal or complements",
+            f"{n_alike} such pairs",
+        )
 
 
 def _chunk(

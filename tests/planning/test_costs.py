@@ -222,3 +222,16 @@ def test_records_are_plain_values():
 )
 def test_numbers_are_short(written, expected):
     assert written == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bound": "betting"}, "bound: expected one of chi2, t, moment"),
+        ({"bound": "normal"}, "bound: expected one of"),
+        ({"p": 0.05}, "p: expected one from 0.1 to 0.9"),
+    ],
+)
+def test_what_is_not_planned_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        plan(1000, **changes)

@@ -363,3 +363,15 @@ def test_weighted_checks_may_all_stay_out(monkeypatch):
     verdict = session(FUNCTION, HONEST, seed=1, sampling="weighted", design=ClusterDesign(128))
     assert verdict.outcome is Outcome.ACCEPT
     assert verdict.n_retrained == verdict.details["n_checked"] == 0
+
+
+@pytest.mark.parametrize(("clip", "accepted"), [(CLIP, True), (1.0, False)])
+def test_a_session_that_clips_outputs_is_never_an_acceptance(clip, accepted):
+    """At b = 1 a third of the outputs are clipped: what is verified is another function than f."""
+    prover, verifier = (
+        Prover(FUNCTION, HONEST),
+        Verifier(FUNCTION, n_train=60, n_targets=1, seed=3, clip=clip, epsilon=0.3, design=DESIGN),
+    )
+    verdict = run(prover, verifier)
+    assert (verdict.outcome is Outcome.ACCEPT) == accepted
+    assert (verdict.details["challenge_clipped_share"] > 0.01) != accepted

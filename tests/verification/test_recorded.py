@@ -192,3 +192,21 @@ def test_too_little_for_the_normal_limit_is_refused():
     masks, outputs = bank(function, 200, 0)
     with pytest.raises(ValueError, match="attribution: expected n_train = 40"):
         pyattr.verify_recorded(masks, outputs, few.best, held_out=True)
+
+
+@pytest.mark.parametrize("design", ["complement", "repeated"])
+def test_rows_that_are_alike_are_refused(design):
+    """Pairs of complements, or the same masks under other seeds, would shift the estimate."""
+    function = smooth_function(100, quadratic=0.3)
+    masks = pyattr.sample_masks(500, 100, seed=1)
+    other = masks.complement() if design == "complement" else masks
+    both = pyattr.Masks.concatenate([masks, other])
+    outputs = function(both, pyattr.sample_seeds(1000, 2))
+    with pytest.raises(ValueError, match=r"masks: expected independent rows.*500 such pairs"):
+        pyattr.verify_recorded(both, outputs, function.best, held_out=True)
+    # With few examples masks repeat by chance (2.3 pairs expected here), and are taken.
+    few = smooth_function(30)
+    again = pyattr.sample_masks(50_000, 30, seed=3)
+    assert len(np.unique(again.packed, axis=0)) < 50_000
+    outputs = few(again, pyattr.sample_seeds(50_000, 4))
+    assert pyattr.verify_recorded(again, outputs, few.best, held_out=True)

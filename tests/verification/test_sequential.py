@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cube import smooth_function, with_gap
 
 import pyattr
 from pyattr import Attribution, ClusterDesign, Outcome
-from pyattr.verification.bounds import Levels
+from pyattr.verification.bounds import Interval, Levels
 from pyattr.verification.cheats import HalvedScores
+from pyattr.verification.conclusion import conclude
 from pyattr.verification.criterion import Criterion
 from pyattr.verification.evaluate import Evaluator, Recorded
 from pyattr.verification.judge import find_gap
 from pyattr.verification.opening import open_clusters
 from pyattr.verification.scores import LinearScores
-from pyattr.verification.sequential import find_in_blocks, prospect, verify_in_rounds
+from pyattr.verification.sequential import (
+    find_in_blocks,
+    narrowed,
+    prospect,
+    unbarred,
+    verify_in_rounds,
+)
 from pyattr.verification.spending import Looks
 from pyattr.verification.trainings import Trainings
 
@@ -288,3 +297,30 @@ def test_bounds_for_clipped_outputs_ask_for_a_clip_before_any_training():
     with pytest.raises(ValueError, match="clip: expected a bound of the outputs"):
         pyattr.verify(function, function.best, bound="betting")
     assert function.calls == 0
+
+
+def test_limits_that_tails_bar_serve_no_later_look():
+    """A look whose upper limit is barred from acceptance leaves none behind, and likewise below."""
+    function = smooth_function(40)
+    scores = LinearScores.of(with_gap(function, 0.01))
+    design, criterion = ClusterDesign(20), Criterion()
+    masks, seeds = design.draw(1, 40)
+    found = find_gap(
+        criterion, design, masks, function(masks, seeds), scores, criterion.levels(0.05, 1)
+    )
+    assert found.gap.upper[0] < 0.05
+    wide = replace(found, gap=Interval(found.gap.estimate, found.gap.lower, found.gap.upper + 1.0))
+    assert conclude(criterion, narrowed(unbarred(found), wide)).outcome is Outcome.ACCEPT
+    barred = replace(found, tails_accept=np.array([True]), tails_accuse=np.array([True]))
+    assert unbarred(barred).gap.upper[0] == np.inf
+    assert unbarred(barred).gap.lower[0] == 0.0
+    assert conclude(criterion, narrowed(unbarred(barred), wide)).outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.1])
+def test_scores_that_say_nothing_are_aborted(factor):
+    """Shrinking scores until they explain next to nothing is no way to be merely inconclusive."""
+    function = smooth_function(60)
+    published = pyattr.Attribution(scores=factor * function.best.scores)
+    for seed in range(10):
+        assert pyattr.verify(function, published, seed=seed).outcome is Outcome.ABORT
