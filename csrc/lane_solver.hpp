@@ -112,17 +112,19 @@ PYATTR_HD MixtureStep mixture_step(const MixtureScalars& lane, const MixtureView
   for (int k = n_components - 1; k >= 0; --k) {
     const float tau2 = at.tau2[k * at.stride];
     const float q = tau2 / (lane.v + diagonal * tau2);
-    const float e = exp_f32(half * (q - widest));
+    const float lower = q - widest, below = lower < 0.0f ? lower : 0.0f;
+    const float e = exp_f32(half * below);
     const float narrow = 1.0f + diagonal * tau2 * lane.inverse_v;
     const float phi = at.pi[k * at.stride] * e * inverse_root(narrow);
     at.phi[k * at.stride] = phi;
     total += phi;
-    mean += phi * q;
-    square += phi * (q * q);
+    mean += phi * below;
+    square += phi * (below * below);
   }
   const float scale = 1.0f / total;
-  const float q1 = mean * scale, q2 = square * scale;
-  const float between = (r * r) * (q2 - q1 * q1);
+  const float d1 = mean * scale, d2 = square * scale;
+  const float q1 = widest + d1;
+  const float between = (r * r) * (d2 - d1 * d1);
   const float spread = q1 * lane.v + (between > 0.0f ? between : 0.0f);
   const float h = diagonal * spread * lane.inverse_v;
   const float change = (q1 * r - weight) / (1.0f + h * lane.damp) * lane.moving;

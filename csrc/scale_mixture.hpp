@@ -104,19 +104,22 @@ PYATTR_INLINE void mixture_step(const LaneState& state, int n_components, float 
   for (int k = n_components - 1; k >= 0; --k) {
     const float* widest = q[n_components - 1];
     for (int l = 0; l < kLanes; ++l) {
-      // Relative to the widest component, whose exponent is the largest.
-      const float e = exp_f32(half[l] * (q[k][l] - widest[l]));
+      // Relative to the widest component, whose exponent is the largest; rounding must not put
+      // another above it. The moments are taken about it too: at little noise all q are alike.
+      const float lower = q[k][l] - widest[l], below = lower < 0.0f ? lower : 0.0f;
+      const float e = exp_f32(half[l] * below);
       const float narrow = 1.0f + diagonal * state.tau2[k][l] * state.inverse_v[l];
       phi[k][l] = state.pi[k][l] * e * inverse_sqrt(narrow);
       total[l] += phi[k][l];
-      mean[l] += phi[k][l] * q[k][l];
-      square[l] += phi[k][l] * (q[k][l] * q[k][l]);
+      mean[l] += phi[k][l] * below;
+      square[l] += phi[k][l] * (below * below);
     }
   }
   for (int l = 0; l < kLanes; ++l) {
     const float scale = 1.0f / total[l];
-    const float q1 = mean[l] * scale, q2 = square[l] * scale;
-    const float between = (r[l] * r[l]) * (q2 - q1 * q1);
+    const float d1 = mean[l] * scale, d2 = square[l] * scale;
+    const float q1 = q[n_components - 1][l] + d1;
+    const float between = (r[l] * r[l]) * (d2 - d1 * d1);
     const float spread = q1 * state.v[l] + (between > 0.0f ? between : 0.0f);
     const float h = diagonal * spread * state.inverse_v[l];
     const float change = (q1 * r[l] - w[l]) / (1.0f + h * state.damp[l]) * state.moving[l];

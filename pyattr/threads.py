@@ -11,7 +11,7 @@ import math
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 
 from pyattr.errors import check_count
@@ -64,24 +64,29 @@ def _run(tasks: list[Callable[[], None]]) -> None:
     """Run the tasks, which write to disjoint outputs, and wait for them.
 
     The calling thread is one of the threads: it runs the first task, then takes back from the end
-    those that nobody has begun.
+    those that nobody has begun. If one fails, the rest are cancelled or waited for before it is told:
+    they write where the caller may look.
     """
     global _pool
-    if len(tasks) <= 1 or _n_threads == 1:
+    futures: list[Future[None]] = []
+    with _pool_lock:
+        if _n_threads > 1 and len(tasks) > 1:
+            if _pool is None:
+                _pool = ThreadPoolExecutor(_n_threads - 1, thread_name_prefix="pyattr")
+            futures = [_pool.submit(task) for task in tasks[1:]]
+    if not futures:
         for task in tasks:
             task()
         return
-    own, *others = tasks
-    with _pool_lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(_n_threads - 1, thread_name_prefix="pyattr")
-        futures = [_pool.submit(task) for task in others]
-    own()
-    for future, task in zip(reversed(futures), reversed(others), strict=True):
-        if future.cancel():
-            task()
-        else:
-            future.result()
+    try:
+        tasks[0]()
+        for future, task in zip(reversed(futures), reversed(tasks), strict=False):
+            if future.cancel():
+                task()
+            else:
+                future.result()
+    finally:
+        wait([future for future in futures if not future.cancel()])
 
 
 def _split(size: int, parts: int, step: int = 1) -> list[tuple[int, int]]:

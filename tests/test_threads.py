@@ -8,7 +8,13 @@ import time
 import numpy as np
 import pytest
 
-from pyattr.threads import over_outputs, over_rows, over_triangle
+from pyattr.threads import (
+    get_num_threads,
+    over_outputs,
+    over_rows,
+    over_triangle,
+    set_num_threads,
+)
 
 
 @pytest.mark.parametrize("n_rows", [0, 1, 3, 1000])
@@ -59,3 +65,45 @@ def test_an_error_reaches_the_caller(bad: int, n_threads: int) -> None:
 
     with pytest.raises(KeyError, match=str(bad)):
         over_rows(1000, 1 << 20, fail)
+
+
+def test_nothing_runs_on_after_an_error(n_threads: int) -> None:
+    """Tasks write where the caller may look: when it is told of an error, all are over."""
+    running = []
+
+    def work(begin: int, end: int) -> None:
+        if begin == 0:
+            raise MemoryError
+        running.append(begin)
+        time.sleep(0.02)
+        running.remove(begin)
+
+    with pytest.raises(MemoryError):
+        over_rows(64, 1 << 20, work)
+    assert not running
+    time.sleep(0.05)
+    assert not running
+
+
+def test_threads_may_be_changed_while_others_work() -> None:
+    stop, errors = threading.Event(), []
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                over_rows(64, 1 << 20, lambda begin, end: None)
+            except Exception as error:  # whatever it is, it is what the test is for
+                errors.append(error)
+
+    before, workers = get_num_threads(), [threading.Thread(target=work) for _ in range(2)]
+    try:
+        for worker in workers:
+            worker.start()
+        for k in range(2000):
+            set_num_threads(1 + k % 2)
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join()
+        set_num_threads(before)
+    assert not errors

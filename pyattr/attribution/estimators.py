@@ -75,7 +75,7 @@ def fit_statistics(
     -------
     Attribution
         The same bits for any order of rows, any shards and any number of threads, as far as LAPACK
-        (for ridge and least squares) gives the same bits. For lasso the parts must be the same
+        (for ridge, least squares and bayes) gives the same bits. For lasso the parts must be the same
         where they choose λ. ``details`` as from `pyattr.fit_datamodel`; for ridge ``gcv_mse``
         instead of ``loo_mse``.
 

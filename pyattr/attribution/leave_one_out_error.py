@@ -21,7 +21,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from pyattr.attribution.ridge import RidgeFit, default_lambdas, pick, spectrum
+from pyattr.attribution.ridge import SQUARE_ERROR, RidgeFit, default_lambdas, pick, spectrum
 from pyattr.attribution.rows import Rows
 from pyattr.attribution.statistics import SufficientStatistics
 from pyattr.kernels import packed_matmul, packed_matmul_transposed
@@ -29,9 +29,7 @@ from pyattr.kernels import packed_matmul, packed_matmul_transposed
 __all__ = ["fit_ridge_by_rows", "fit_ridge_in_row_space"]
 
 _FITS_AT_ONCE = 1 << 10  # pairs (λ, target): the residuals of a block of rows stay in memory
-# RSS and 1 - h_jj are off by roundings: relative, and (RSS) to the sum of squares.
-_BOUND_ERROR = 1e-3
-_SQUARE_ERROR = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-11}
+_BOUND_ERROR = 1e-3  # relative, of RSS and 1 - h_jj, from roundings
 
 Float64 = NDArray[np.float64]
 
@@ -75,7 +73,7 @@ def fit_ridge_by_rows(
     np.maximum(free, np.finfo(dtype).eps, out=free)
     squares = fit.residual_squares()
     errors = np.full(squares.shape, np.inf)
-    slack = _SQUARE_ERROR[fit.vectors.dtype] * fit.square
+    slack = SQUARE_ERROR[fit.vectors.dtype] * fit.square
     for chosen, targets in _groups(*_contenders(squares, slack, free)):
         span = slice(int(targets[0]), int(targets[-1]) + 1)
         weights = fit.scores(chosen, targets).astype(dtype)

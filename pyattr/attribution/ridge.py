@@ -20,12 +20,23 @@ from numpy.typing import NDArray
 
 from pyattr.attribution.statistics import SufficientStatistics
 
-__all__ = ["RidgeFit", "Spectrum", "default_lambdas", "fit_ridge", "gcv_errors", "pick", "spectrum"]
+__all__ = [
+    "SQUARE_ERROR",
+    "RidgeFit",
+    "Spectrum",
+    "default_lambdas",
+    "fit_ridge",
+    "gcv_errors",
+    "pick",
+    "spectrum",
+]
 
 _RELATIVE_LAMBDAS = np.logspace(4, -4, 25)
 # Eigenvalues in float32 are off by about 1e-7 of the largest. Where that is below this share of
 # the smallest λ + eigenvalue, it moves no fit by more than float32 scores show.
 _SINGLE_ERROR = 1e-5
+# Of RSS relative to the sum of squares, from roundings.
+SQUARE_ERROR = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-11}
 
 Float64 = NDArray[np.float64]
 
@@ -143,10 +154,16 @@ def spectrum(statistics: SufficientStatistics, scale: Float64, lambdas: Float64 
 
 
 def gcv_errors(fit: Spectrum) -> Float64:
-    """Generalised cross-validation error of every λ and target, (n_lambdas, n_targets)."""
+    """Generalised cross-validation error of every λ and target, (n_lambdas, n_targets).
+
+    Residuals are no smaller than roundings make them: where a fit interpolates, both parts of the ratio
+    would be nothing else.
+    """
     freedom = (fit.shrunk * fit.values[:, np.newaxis]).mean(axis=0) * len(fit.values)
     left = np.maximum(1.0 - fit.constant - freedom / fit.n_rows, np.finfo(np.float64).eps)
-    return np.asarray(fit.residual_squares() / fit.n_rows / np.square(left)[:, np.newaxis])
+    least = SQUARE_ERROR[fit.vectors.dtype] * fit.square
+    squares = np.maximum(fit.residual_squares(), least)
+    return np.asarray(squares / fit.n_rows / np.square(left)[:, np.newaxis])
 
 
 def pick(fit: Spectrum, errors: Float64, scale: Float64) -> RidgeFit:

@@ -203,3 +203,16 @@ def test_shards_give_the_fit_of_the_whole():
     ]
     for one, other in zip(fit_bayes(whole), fit_bayes(parts[0] + parts[1]), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("n_masks", "p"), [(100_000, 0.05), (100_000, 0.01), (200_000, 0.5)])
+def test_many_rows_and_no_noise(n_masks, p):
+    """Where the noise vanishes beside the prior, rounding decides nothing: scores are finite and right, and
+    no more degrees of freedom are used than there are examples."""
+    masks = sample_masks(n_masks, 64, p=p, seed=1)
+    scores = np.zeros((64, 4))
+    scores[:8] = np.random.default_rng(0).standard_normal((8, 4))
+    fit = fit_datamodel(masks, masks.unpack().astype(np.float32) @ scores, "bayes")
+    np.testing.assert_allclose(fit.scores, scores, atol=5e-3)
+    assert np.isfinite(fit.standard_error).all()
+    assert (fit.details["degrees_of_freedom"] <= 65.0).all()

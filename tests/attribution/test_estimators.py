@@ -201,3 +201,14 @@ def test_what_cannot_be_fitted_is_refused():
     for method, message in (("ols", "example 3 in all or none"), ("influence", "example 3 in all")):
         with pytest.raises(ValueError, match=message):
             fit_statistics(statistics_of(Masks.pack(constant), outputs), method)
+
+
+def test_generalised_cross_validation_does_not_choose_rounding():
+    """Noise alone, fewer rows than examples, and λ so small that the fit interpolates: the least error is
+    that of a large λ, not the 0 / 0 of a small one."""
+    masks = sample_masks(100, 300, seed=1)
+    outputs = np.random.default_rng(2).standard_normal((100, 3))
+    statistics = SufficientStatistics.of(masks, outputs)
+    fit = fit_statistics(statistics, "ridge", lambdas=np.logspace(4, -14, 37))
+    assert (fit.details["lambda"] > 1.0).all()
+    assert (fit.details["gcv_mse"] > 0.5).all()
