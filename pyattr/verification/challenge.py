@@ -26,12 +26,12 @@ from pyattr.verification.plan import (
 )
 from pyattr.verification.spot_check import check_probabilities, fewest_hiding, n_checks
 
-__all__ = ["ChallengePlan", "Honest", "choose_challenge", "coverable", "plan_checks"]
+__all__ = ["CAPS", "ChallengePlan", "Honest", "choose_challenge", "coverable", "plan_checks"]
 
 Array = npt.NDArray[np.float64]
 
 CAPS: Final = {
-    "chi2": (1.0, 1.5, 2.0, 2.5, 3.0, 4.0),
+    "chi2": (2.0, 2.5, 3.0, 4.0),
     "moment": (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0),
 }
 GROWTH: Final = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)

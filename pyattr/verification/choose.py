@@ -20,7 +20,7 @@ from pyattr.verification.plan import (
     smallest_design,
 )
 from pyattr.verification.scores import LinearScores
-from pyattr.verification.stars import StarDesign
+from pyattr.verification.stars import LEAST_STARS_AN_EXAMPLE, StarDesign
 
 __all__ = ["choose_design", "smallest_choice", "stars_only"]
 
@@ -99,6 +99,7 @@ def _stars(
 ) -> StarDesign:
     """Stars whose normal limit leaves room for an honest prover; a residual has twice the noise."""
     residual = 2.0 * noise
+    least = max(_LEAST_STARS, math.ceil(LEAST_STARS_AN_EXAMPLE / min(p, 1.0 - p)))
     quantiles = stats.norm.isf(alpha) + stats.norm.isf(HONEST_MISS / n_targets)
     best: tuple[int, StarDesign] | None = None
     for leak in _LEAKS:
@@ -109,8 +110,8 @@ def _stars(
             continue
         cost = solve_noise_rates(p, leak).cost * residual
         needed = math.ceil((cost * quantiles / room) ** 2 / partners) if room > 0.0 else _MOST
-        design = StarDesign(min(max(needed, _LEAST_STARS), most), partners, p, leak)
-        key = max(needed, _LEAST_STARS) * (1 + partners)
+        design = StarDesign(min(max(needed, least), most), partners, p, leak)
+        key = max(needed, least) * (1 + partners)
         if best is None or key < best[0]:
             best = key, design
     return StarDesign(LEAST_CLUSTERS, _PARTNERS, p) if best is None else best[1]

@@ -49,6 +49,8 @@ class Findings:
         Estimates so far below 0 that no gap can have led to them.
     clipped : (n_targets,) float64
         Share of the outputs that were clipped.
+    unseen : bool
+        Whether a single example's score may go unseen in this design.
     delta_split, details : mapping
         For the verdict.
     """
@@ -67,6 +69,7 @@ class Findings:
     clipped: Array
     delta_split: Mapping[str, float]
     details: Mapping[str, Any] = field(default_factory=dict)
+    unseen: bool = False
 
 
 def conclude(criterion: Criterion, found: Findings) -> Verdict:
@@ -98,7 +101,8 @@ def conclude(criterion: Criterion, found: Findings) -> Verdict:
         constant | unknown | clipped | found.impossible,
     )
     for target, outcome in enumerate(outcomes):
-        barred = (outcome is Outcome.ACCEPT and (weak | found.tails_accept)[target]) or (
+        doubtful = found.unseen or (weak | found.tails_accept)[target]
+        barred = (outcome is Outcome.ACCEPT and doubtful) or (
             outcome is Outcome.ABORT and found.tails_accuse[target]
         )
         outcomes[target] = Outcome.INCONCLUSIVE if barred else outcome
@@ -106,6 +110,8 @@ def conclude(criterion: Criterion, found: Findings) -> Verdict:
         "the output hardly varies": constant,
         "the budget is too small for any decision: so few trainings do not tell how much the outputs "
         "vary": unknown,
+        "examples are in, or out of, too few stars for a single wrong score to be seen: more stars are "
+        "needed": (found.gap.upper <= criterion.epsilon) & found.unseen,
         "scores that explain no more than ε say too little to be accepted at it": weak
         & (found.gap.upper <= criterion.epsilon),
         f"more than {CLIPPED_SHARE:.0%} of the outputs were clipped: the clipped f is another function, "

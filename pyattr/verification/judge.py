@@ -255,6 +255,9 @@ def _findings(
         tails=tails.what,
         impossible=np.zeros(variance.estimate.shape, dtype=np.bool_),
         clipped=np.zeros(variance.estimate.shape) if clipped is None else clipped,
+        unseen=isinstance(design, StarDesign)
+        and not BOUNDS[evidence.bound].finite_sample
+        and not design.sees_examples,
         delta_split=_delta_split(evidence),
         details={
             "n_clusters": design.n_clusters,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cube import smooth_function, with_gap
 
+import pyattr
 from pyattr import StarDesign
 from pyattr.verification.bounds import Levels
 from pyattr.verification.clusters import ClusterDesign
@@ -133,3 +134,20 @@ def test_quadratic_weight_does_not_get_the_honest_aborted():
 def test_designs_that_do_not_exist_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         StarDesign(*arguments)
+
+
+def test_one_wrong_score_is_not_accepted_where_examples_are_rare():
+    """p = 0.01: one seller's score is too large, for a gap of 1.5 ε. Stars too few to have that example in
+    at all look flawless; they are never an acceptance, and the chosen design has enough."""
+    function = smooth_function(60, p=0.01)
+    scores = function.best.scores.copy()
+    scores[7, 0] += np.sqrt(0.075 * function.variance[0] / (0.01 * 0.99))
+    wrong = pyattr.Attribution(scores=scores, intercept=function.best.intercept)
+    few = StarDesign(128, 8, 0.01)
+    assert not few.sees_examples
+    verdicts = [pyattr.verify(function, wrong, p=0.01, design=few, seed=s) for s in range(20)]
+    assert not any(verdicts)
+    assert any(v.gap_upper[0] <= 0.05 and "too few stars" in v.reason for v in verdicts)
+    chosen = pyattr.verify(function, wrong, p=0.01, seed=1)
+    assert not chosen
+    assert chosen.details["n_clusters"] * 0.01 >= 12.8
