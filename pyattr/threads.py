@@ -24,7 +24,10 @@ _MIN_WORK = 1 << 16  # elements that are worth a thread's start
 _MIN_TILES = 4  # rows of tiles that share their partners in cache (csrc/gram.hpp)
 _TASKS = 4  # a thread, where cutting finer costs nothing: whoever is done takes the next
 
-_n_threads = os.cpu_count() or 1
+# Cores that this process may use, which a container or a scheduler may have cut down.
+_n_threads = (
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+)
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
 
@@ -40,7 +43,7 @@ def set_num_threads(n_threads: int) -> None:
     Parameters
     ----------
     n_threads : int
-        At least 1. The default is ``os.cpu_count()``.
+        At least 1. The default is the number of cores that the process may use.
     """
     global _n_threads, _pool
     n_threads = check_count("n_threads", n_threads, 1)

@@ -163,7 +163,5 @@ def _folds(rows: Rows, sums: SufficientStatistics) -> Iterator[SufficientStatist
     """Statistics of every fifth row, or pair of complements, from the first to the fifth on."""
     n_folds = min(_N_FOLDS, sums.n_rows)
     for first in range(n_folds if n_folds > 1 else 0):
-        part = rows.every(n_folds, first)
-        yield SufficientStatistics.of(
-            part.all_masks, part.all_outputs, design=rows.design, scale=sums.scale
-        )
+        chunks = rows.chunks_of(n_folds, first)
+        yield SufficientStatistics.of_chunks(chunks, sums.scale, design=rows.design)

@@ -8,14 +8,15 @@ from pyattr.attribution.device_memory import device_bytes, gram_is_on_device, la
 from pyattr.attribution.memory import allowed_memory
 from pyattr.errors import bad_value
 
-__all__ = ["Solver", "gram_bytes", "gram_free_bytes", "in_row_space", "plan_fit"]
+__all__ = ["N_LAMBDAS", "Solver", "gram_bytes", "gram_free_bytes", "in_row_space", "plan_fit"]
 
 Solver: TypeAlias = Literal["auto", "gram", "gram-free"]
 
 # Matrices of 4-byte numbers alive at once, the int32 counts among them; eigendecompositions in
 # float64 take a work space of twice the matrix. For the LASSO codes and active sets too.
-_MATRICES = {"bayes": 3, "lasso": 9, "ridge": 9, "ols": 9, "influence": 0}
+_MATRICES = {"bayes": 4, "lasso": 9, "ridge": 9, "ols": 9, "influence": 0}
 _TARGETS_AT_ONCE = {"bayes": 16, "lasso": 64, "ridge": 64}
+N_LAMBDAS = 25  # that ridge tries where none are given
 _N_PROBES = 16
 _BLOCK = 1 << 26  # of rows, of columns, of products that are not kept
 
@@ -52,6 +53,8 @@ def gram_bytes(
     side = n_rows if row_space else n_train
     n_bytes = 0 if on_device else 4 * _MATRICES[method] * side**2
     n_bytes += 64 * n_train * n_targets
+    if method == "ridge" and not row_space:
+        n_bytes += 8 * N_LAMBDAS * n_rows  # what each row leaves of itself, for every λ
     return n_bytes + (24 * n_rows * n_targets + n_rows * n_train // 4 if row_space else 0)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from pyattr.attribution.plan import N_LAMBDAS
 from pyattr.attribution.statistics import SufficientStatistics
 
 __all__ = [
@@ -31,7 +32,7 @@ __all__ = [
     "spectrum",
 ]
 
-_RELATIVE_LAMBDAS = np.logspace(4, -4, 25)
+_RELATIVE_LAMBDAS = np.logspace(4, -4, N_LAMBDAS)
 # Eigenvalues in float32 are off by about 1e-7 of the largest. Where that is below this share of
 # the smallest λ + eigenvalue, it moves no fit by more than float32 scores show.
 _SINGLE_ERROR = 1e-5

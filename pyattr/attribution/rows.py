@@ -25,6 +25,7 @@ __all__ = ["Rows", "dense_blocks", "packed_columns"]
 # A dense block holds this many numbers (64 MiB in float32) and no more than so many rows.
 _BLOCK_SIZE = 1 << 24
 _BLOCK_ROWS = 1 << 13
+_CHUNK_BYTES = 1 << 26  # of outputs taken out of all at once
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -51,11 +52,22 @@ class Rows:
         """One mask a row."""
         return self.all_masks if self.design == "iid" else self.all_masks[0::2]
 
-    def every(self, n_parts: int, first: int) -> Rows:
-        """Return the rows `first`, ``first + n_parts``, …: one of n_parts disjoint parts."""
+    def chunks_of(
+        self, n_parts: int, first: int
+    ) -> Iterator[tuple[Masks, NDArray[np.floating[Any]]]]:
+        """Masks and outputs of one of n_parts disjoint parts: rows `first`, ``first + n_parts``, ….
+
+        A few at a time, since outputs may lie on disk.
+        """
         width = 1 if self.design == "iid" else 2
-        chosen = np.arange(self.all_masks.n_masks) // width % n_parts == first
-        return Rows(self.all_masks[chosen], self.all_outputs[chosen], self.design)
+        n_rows, n_targets = self.all_outputs.shape
+        whole = n_parts * width
+        step = whole * max(1, _CHUNK_BYTES // (4 * n_targets * whole + 1))
+        for start in range(0, n_rows, step):
+            at = np.arange(start, min(start + step, n_rows))
+            chosen = at[at // width % n_parts == first]
+            if chosen.size:
+                yield self.all_masks[chosen], self.all_outputs[chosen]
 
     def blocks(self) -> Iterator[slice]:
         """Ranges of rows small enough to be dense."""

@@ -299,7 +299,7 @@ def _delta_split(evidence: Evidence) -> dict[str, float]:
         split["of each, for Var f"] = VARIANCE_SHARE
     elif BOUNDS[evidence.bound].finite_sample:
         split["of the upper limit, for Var f (implied by the gap's)"] = 0.0
-        split["of the lower limit, for Var f (Student t)"] = levels.lower
+        split["of the lower limit, for Var f (Student t), on top"] = levels.lower
     else:
         split["limits of Var f (Student t), combined with the gap's"] = levels.upper
     return split

@@ -47,16 +47,20 @@ def test_outputs_are_standardised_or_half_differences():
     assert pairs.masks == pairs.all_masks[0::2]
 
 
+@pytest.mark.parametrize("chunk_bytes", [1, 1 << 26])
 @pytest.mark.parametrize("design", ["iid", "complement"])
-def test_parts_are_disjoint_and_cut_no_pair(design):
+def test_parts_are_disjoint_and_cut_no_pair(design, chunk_bytes, monkeypatch):
+    monkeypatch.setattr("pyattr.attribution.rows._CHUNK_BYTES", chunk_bytes)
     masks = sample_masks(26, 9, seed=1, design=design)
     outputs = np.arange(26.0)[:, np.newaxis]
-    parts = [Rows(masks, outputs, design).every(5, first) for first in range(5)]
-    found = np.concatenate([part.all_outputs[:, 0] for part in parts])
+    parts = [list(Rows(masks, outputs, design).chunks_of(5, first)) for first in range(5)]
+    chunks = [chunk for part in parts for chunk in part]
+    assert len(chunks) > 5 or chunk_bytes > 1
+    found = np.concatenate([values[:, 0] for _, values in chunks])
     np.testing.assert_array_equal(np.sort(found), outputs[:, 0])
-    for part in parts:
-        chosen = part.all_outputs[:, 0].astype(int)
-        assert part.all_masks == masks[chosen]
+    for rows, values in chunks:
+        chosen = values[:, 0].astype(int)
+        assert rows == masks[chosen]
         if design == "complement":
             assert (chosen[0::2] + 1 == chosen[1::2]).all()
             assert (chosen[0::2] % 2 == 0).all()
