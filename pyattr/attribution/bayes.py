@@ -53,13 +53,17 @@ class BayesFit(NamedTuple):
         Posterior means and standard deviations. The deviations take the fitted prior for the true
         one: with 200 examples they are up to a tenth too small.
     held_out_error : (n_targets,) float64
-        Estimated mean squared error on fresh rows.
+        Estimated mean squared error on fresh rows. For targets almost without noise it is too high: the
+        extra row puts a floor of about their variance over n_rows under it.
     residual_variance : (n_targets,) float64
         Estimated variance of the outputs around the best linear function.
     freedom : (n_targets,) float64
         Effective degrees of freedom.
     normal : (n_targets,) bool
         Whether one normal prior was used.
+    converged : (n_targets,) bool
+        Whether the sweeps came to rest. Where they did not, the columns are nearly dependent: the
+        scores still predict, but are not the only ones that do so well.
     """
 
     scores: Float64
@@ -68,6 +72,7 @@ class BayesFit(NamedTuple):
     residual_variance: Float64
     freedom: Float64
     normal: NDArray[np.bool_]
+    converged: NDArray[np.bool_]
 
 
 class _Fit(NamedTuple):
@@ -78,6 +83,7 @@ class _Fit(NamedTuple):
     noise: Float64
     freedom: Float64
     error: Float64
+    converged: NDArray[np.bool_]
 
 
 def prior_variances(problem: Moments) -> Float32:
@@ -128,6 +134,7 @@ def fit_bayes(statistics: SufficientStatistics, *, intercept: bool = True) -> Ba
         better(normal.noise, mixture.noise) * scale**2,
         better(normal.freedom, mixture.freedom) * problem.n_rows,
         chosen,
+        np.where(chosen, normal.converged, mixture.converged),
     )
 
 
@@ -169,4 +176,5 @@ def _fit(
     freedom = fits.freedom + (1.0 / problem.n_rows if intercept else 0.0)
     left = np.maximum(1.0 - freedom, 0.0) + extra
     noise = (fits.residual + extra * problem.square) / left
-    return _Fit(fits.weights, fits.deviations, noise, freedom, noise * (1.0 + extra) / left)
+    error = noise * (1.0 + extra) / left
+    return _Fit(fits.weights, fits.deviations, noise, freedom, error, fits.sweeps >= 0)

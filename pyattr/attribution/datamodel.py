@@ -91,13 +91,13 @@ def fit_datamodel(
     Attribution
         ``details``: but for least squares ``gram_free``, 1 or 0; and, squared errors being those
         of a row (of a pair's half difference for "complement"): for bayes ``held_out_error`` (the
-        fit's own estimate), ``residual_variance``, ``degrees_of_freedom`` and ``normal_prior`` (1
-        where one normal was the better prior), and posterior standard deviations as standard
-        errors; for lasso ``lambda``, ``lambda_max``, ``held_out_error`` (cross-validated) and
-        ``duality_gap`` (over the target's variance); for ridge ``lambda`` and ``loo_mse``, the
-        leave-one-out error, or Gram-free ``gcv_mse``, the generalised cross-validation error; for
-        least squares ``residual_variance``, and standard errors that assume it is the same for all
-        subsets.
+        fit's own estimate), ``residual_variance``, ``degrees_of_freedom``, ``normal_prior`` (1
+        where one normal was the better prior) and ``converged`` (0 where nearly dependent columns
+        leave other scores as good), and posterior standard deviations as standard errors; for lasso
+        ``lambda``, ``lambda_max``, ``held_out_error`` (cross-validated) and ``duality_gap`` (over
+        the target's variance); for ridge ``lambda`` and ``loo_mse``, the leave-one-out error, or
+        Gram-free ``gcv_mse``, the generalised cross-validation error; for least squares
+        ``residual_variance``, and standard errors that assume it is the same for all subsets.
 
     Raises
     ------

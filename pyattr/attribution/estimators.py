@@ -186,6 +186,7 @@ def bayes_attribution(
             "residual_variance": fit.residual_variance,
             "degrees_of_freedom": fit.freedom,
             "normal_prior": fit.normal,
+            "converged": fit.converged,
             **details,
         },
         fit.deviations,

@@ -161,6 +161,7 @@ def _fit(problem: _Regression, ridge: RidgeFit, scale: Float64, first: int) -> B
         fit.noise * scale**2,
         fit.freedom * problem.n_rows,
         chosen,
+        np.ones(chosen.shape, dtype=np.bool_),  # what does not is refused
     )
 
 

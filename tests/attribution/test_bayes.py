@@ -216,3 +216,14 @@ def test_many_rows_and_no_noise(n_masks, p):
     np.testing.assert_allclose(fit.scores, scores, atol=5e-3)
     assert np.isfinite(fit.standard_error).all()
     assert (fit.details["degrees_of_freedom"] <= 65.0).all()
+
+
+def test_fits_say_whether_they_converged():
+    masks = sample_masks(800, 60, seed=1)
+    outputs = masks.unpack() @ np.random.default_rng(0).standard_normal((60, 2))
+    outputs += np.random.default_rng(1).standard_normal(outputs.shape)
+    assert (fit_datamodel(masks, outputs, "bayes").details["converged"] == 1.0).all()
+    twice = Masks.pack(np.repeat(masks.unpack(), 2, axis=1))
+    found = fit_datamodel(twice, outputs, "bayes")
+    assert (found.details["converged"] == 0.0).any()
+    np.testing.assert_allclose(found.predict(twice), outputs, atol=4.5)
