@@ -202,7 +202,7 @@ def check_shares(epsilon: float, delta: float, p: float, bound: str) -> Criterio
         raise bad_value(
             "bound", f"one of {', '.join(PLANNED_BOUNDS)}: no others are planned", repr(bound)
         )
-    if stars_only(p):
+    if stars_only(check_probability("p", p)):
         expected = "one from 0.1 to 0.9: with others `verify` trains stars, which are not planned"
         raise bad_value("p", expected, p)
     return Criterion(epsilon, delta, p, bound)
