@@ -146,6 +146,8 @@ def conclude(criterion: Criterion, found: Findings) -> Verdict:
             "assumption": BOUNDS[found.bound].assumption,
             "finite_sample": BOUNDS[found.bound].finite_sample,
             "warnings": warnings,
+            # Whatever the limits become: more trainings do not make these targets acceptable.
+            "unacceptable": constant | weak | clipped | found.impossible,
             **found.details,
         },
     )

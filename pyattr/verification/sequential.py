@@ -233,7 +233,7 @@ def prospect(verdict: Verdict, n_used: int, dearer: float = 1.0) -> Prospect:
     epsilon, gap, slack = verdict.epsilon, verdict.gap, verdict.details["slack"]
     open_ = np.array([outcome is Outcome.INCONCLUSIVE for outcome in verdict.outcomes])
     # What is not decided though the limits would is barred by a guard, which more trainings leave there.
-    barred = open_ & (verdict.gap_upper <= epsilon)
+    barred = open_ & ((verdict.gap_upper <= epsilon) | verdict.details["unacceptable"])
     with np.errstate(divide="ignore", invalid="ignore"):
         to_accept = ((verdict.gap_upper - gap) / (epsilon - gap)) ** 2 * dearer - 1.0
         to_abort = ((gap - verdict.gap_lower) / (gap - slack - epsilon)) ** 2 * dearer - 1.0
