@@ -1,4 +1,4 @@
-"""The command line: `pyattr demo`, `pyattr plan`."""
+"""The command line: `pyattr demo`, `pyattr plan`, and the commands of `job_commands`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pyattr import __version__
+from pyattr.job_commands import attribute_command, worker_command
 
 if TYPE_CHECKING:
     from pyattr import demo
@@ -40,7 +41,12 @@ def main() -> None:
       pyattr demo --n-train 500 --out my-demo
       open my-demo/report.html in a browser
       pyattr plan --n-train 50000 --n-targets 100
+      pyattr attribute job.toml
     """  # noqa: D301 - click's mark for lines to be kept
+
+
+main.add_command(attribute_command)
+main.add_command(worker_command)
 
 
 @main.command("demo")

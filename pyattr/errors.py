@@ -1,4 +1,4 @@
-"""What goes wrong, in two kinds: a caller's mistake (ValueError) and a peer's (below).
+"""What goes wrong: a caller's mistake (ValueError), a training's (`Diverged`), a peer's (the others).
 
 Every message has the form ``name: expected …, got …``.
 """
@@ -9,6 +9,7 @@ import math
 from numbers import Real
 
 __all__ = [
+    "Diverged",
     "ProtocolError",
     "Rejected",
     "bad_value",
@@ -38,6 +39,10 @@ class Rejected(Exception):  # noqa: N818 - an outcome of the protocol, not a fau
         self.check = check
         self.observed = observed
         self.bound = bound
+
+
+class Diverged(ValueError):  # noqa: N818 - an outcome of a training, not a fault of the program
+    """A training ended in NaN or infinity, which must not pass for an output."""
 
 
 def bad_value(name: str, expected: str, got: object) -> ValueError:

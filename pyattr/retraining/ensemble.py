@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyattr import kernels
-from pyattr.errors import bad_value, check_count
+from pyattr.errors import Diverged, bad_value, check_count
 from pyattr.masks import Masks
 from pyattr.reference import MARGIN_KINDS
 from pyattr.retraining.mlp import MLPRecipe, MLPTrainer
@@ -227,7 +227,7 @@ def _check_finite(logits: NDArray[np.float32], start: int, seeds: NDArray[np.uin
     if not finite.all():
         row = int(finite.argmin())
         got = f"NaN or infinity at row {start + row} (seed {seeds[row]})"
-        raise bad_value("recipe", "training that ends in finite logits", got)
+        raise Diverged(f"recipe: expected training that ends in finite logits, got {got}")
 
 
 def _n_threads(n_threads: int | None) -> int:

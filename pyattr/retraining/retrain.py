@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pyattr.errors import bad_value, check_count
+from pyattr.errors import Diverged, bad_value, check_count
 from pyattr.interface import Retrain
 from pyattr.masks import Masks
 
@@ -142,7 +142,7 @@ class _Run:
         if output.ndim != 1 or output.size == 0:
             raise bad_value("outputs", "a non-empty vector", f"shape {output.shape} at {where}")
         if not np.isfinite(output).all():
-            raise bad_value("outputs", "finite numbers", f"NaN or infinity at {where}")
+            raise Diverged(f"outputs: expected finite numbers, got NaN or infinity at {where}")
         return output
 
 

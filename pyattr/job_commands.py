@@ -1,0 +1,199 @@
+"""Commands that run a job file: `pyattr attribute`, `pyattr worker`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bars
+
+from pyattr.errors import bad_value
+
+if TYPE_CHECKING:
+    from pyattr.jobs import Job
+    from pyattr.retraining.executors import Executor
+    from pyattr.retraining.scheduling import Progress
+
+__all__ = ["attribute_command", "worker_command"]
+
+INTERRUPTED = 130  # as shells report a command ended by Ctrl-C
+_SECONDS_BETWEEN_LINES = 30.0  # in a log
+
+_job_argument = click.argument("job_file", metavar="JOB.toml", type=click.Path(path_type=Path))
+_workers_option = click.option(
+    "--workers", "n_workers", type=int, help="Trainings at a time; else one a core or GPU."
+)
+
+
+@click.command("attribute")
+@_job_argument
+@click.option(
+    "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+    help="Processes here, or Ray.",
+)  # fmt: skip
+@click.option("--address", help="Ray cluster, or 'auto'; else one is started here.")
+@_workers_option
+@click.option("--retry-failed", is_flag=True, help="Train again what raised errors or died.")
+def attribute_command(job_file: Path, retry_failed: bool, **options: Any) -> None:
+    """Train models on subsets, fit scores, and say how good they are.
+
+    Whatever is trained lies in a bank: run the command again and it goes on where it ended.
+
+    \b
+    Example:
+      pyattr attribute job.toml --executor ray --address auto
+    """  # noqa: D301
+    with _told_in_one_sentence():
+        from pyattr import jobs
+        from pyattr.jobs.training import retry
+
+        job = jobs.load_job(job_file)
+        executor = _executor(job, **options)
+        if retry_failed:
+            click.echo(f"Chunks to train again: {retry(job)}.", err=True)
+        with _telling() as tell:
+            record = jobs.attribute(job, executor, tell)
+    _print_quality(record, job.out_folder)
+
+
+@click.command("worker")
+@_job_argument
+@click.option("--shard", required=True, metavar="I/K", help="Part I of K, from 0/K on.")
+@_workers_option
+def worker_command(job_file: Path, shard: str, n_workers: int | None) -> None:
+    """Train a part of a job's models into its bank, and fit nothing.
+
+    For clusters with a scheduler of their own; the bank lies where all machines reach it. When all
+    parts are done, `pyattr attribute` finds nothing left to train and fits.
+
+    \b
+    Example:
+      sbatch --array=0-63 --wrap 'pyattr worker job.toml --shard $SLURM_ARRAY_TASK_ID/64'
+    """  # noqa: D301
+    with _told_in_one_sentence():
+        from pyattr import jobs
+
+        part = _shard(shard)
+        job = jobs.load_job(job_file)
+        with _telling() as tell:
+            bank = jobs.train(job, _executor(job, "local", None, n_workers), tell, part)
+    click.echo(f"Part {shard} is in {bank.url}.")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Read ``i/k``: the part of the chunks with ``chunk % k == i``."""
+    part, _, parts = text.partition("/")
+    if part.isdecimal() and parts.isdecimal() and int(part) < int(parts):
+        return int(part), int(parts)
+    raise bad_value("--shard", "I/K with 0 <= I < K, as 0/8 to 7/8", repr(text))
+
+
+def _executor(job: Job, executor: str, address: str | None, n_workers: int | None) -> Executor:
+    from pyattr.retraining.executors import Executor
+
+    on_gpu = str(job.recipe.get("device", "cpu")).startswith("cuda")
+    gpus = _gpus() if on_gpu and executor == "local" else ()
+    return Executor(executor, n_workers, address, gpus, 1.0 if on_gpu else 0.0)
+
+
+def _gpus() -> tuple[str, ...]:
+    """Names of the GPUs that this process may use."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return tuple(name for name in visible.split(",") if name)
+    import torch
+
+    return tuple(map(str, range(torch.cuda.device_count())))
+
+
+@contextmanager
+def _told_in_one_sentence() -> Iterator[None]:
+    """Turn what can go wrong into a sentence on standard error and an exit code."""
+    if importlib.util.find_spec("torch") is None:
+        raise click.ClickException("Jobs need torch: pip install 'pyattr[torch]'.")
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("Interrupted; what was stored stays, and the same command goes on.", err=True)
+        sys.exit(INTERRUPTED)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise click.ClickException(" ".join(str(error).split())) from error
+
+
+@contextmanager
+def _telling() -> Iterator[Callable[[Progress], None]]:
+    """Show progress on standard error: a bar, or a line now and then where that is no terminal."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield _lines(console)
+        return
+    columns = (
+        TextColumn("train"),
+        BarColumn(None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[said]}"),
+    )
+    with Bars(*columns, console=console) as bars:
+        bar = bars.add_task("train", total=None, said="", visible=False)
+
+        def tell(progress: Progress) -> None:
+            done = progress.n_done
+            bars.update(
+                bar, total=progress.n_models, completed=done, said=_rate(progress), visible=True
+            )
+
+        yield tell
+
+
+def _lines(console: Console) -> Callable[[Progress], None]:
+    last = -_SECONDS_BETWEEN_LINES
+
+    def tell(progress: Progress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _SECONDS_BETWEEN_LINES or progress.n_done == progress.n_models:
+            last = now
+            n = f"{progress.n_done:,} of {progress.n_models:,} models"
+            said = f" ({progress.said})" if progress.said else ""
+            console.print(f"{n}, {_rate(progress)}{said}", soft_wrap=True, markup=False)
+
+    return tell
+
+
+def _rate(progress: Progress) -> str:
+    """Rate, time left, failures and lost workers."""
+    words = [f"{progress.models_per_second:.3g}/s"]
+    left = progress.seconds_left
+    if left is not None and left > 0:
+        minutes, seconds = divmod(round(left), 60)
+        hours, minutes = divmod(minutes, 60)
+        words.append(f"{hours}:{minutes:02}:{seconds:02} left")
+    words += [f"{n} {status}" for status, n in progress.n_failed.items()]
+    if progress.n_lost:
+        words.append(f"{progress.n_lost} workers lost")
+    return ", ".join(words)
+
+
+def _print_quality(record: dict[str, Any], folder: Path) -> None:
+    fitted = record["fit"]
+    failed = ", ".join(f"{n} {status}" for status, n in fitted["n_failed"].items())
+    lines = [
+        f"Fitted {fitted['method']} to {fitted['n_used']:,} of {fitted['n_models']:,} models"
+        + (f" ({failed})." if failed else ".")
+    ]
+    held_out = record.get("held_out")
+    if held_out is not None and held_out["lds"]["mean"] is not None:
+        means = f"rank correlation {held_out['lds']['mean']:.3f}, R² {held_out['r2']['mean']:.3f}"
+        lines.append(f"On {held_out['n_used']:,} fresh models: {means} (means over targets).")
+    if "mislabel_auc" in record:
+        lines.append(f"Wrong labels found with AUC {record['mislabel_auc']:.3f}.")
+    click.echo("\n".join([*lines, f"Results are in {folder}."]))

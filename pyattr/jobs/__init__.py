@@ -1,0 +1,7 @@
+"""Jobs: a file that says what to train and to fit, and what runs it."""
+
+from pyattr.jobs.job import Job, load_job
+from pyattr.jobs.results import attribute
+from pyattr.jobs.training import train
+
+__all__ = ["Job", "attribute", "load_job", "train"]

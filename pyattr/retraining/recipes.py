@@ -1,0 +1,119 @@
+"""The recipes that a job can name, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyattr.errors import bad_value
+from pyattr.masks import Masks
+from pyattr.retraining.ensemble import Ensemble
+from pyattr.retraining.mlp import MLPRecipe
+from pyattr.retraining.softmax import SoftmaxRecipe
+
+__all__ = ["RECIPES", "Examples", "RecordedRetrain", "make_recipe", "make_retrain"]
+
+RECIPES: Final[dict[str, type[Any]]] = {"softmax": SoftmaxRecipe, "mlp": MLPRecipe}
+"""By the name that stands in a job; a recipe is a frozen dataclass that `Ensemble` trains."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What models are trained and tested on.
+
+    Attributes
+    ----------
+    train_features : (n_examples, n_features) float32
+    train_labels : (n_examples,) int64
+    test_features : (n_targets, n_features) float32
+    test_labels : (n_targets,) int64
+    """
+
+    train_features: NDArray[np.float32]
+    train_labels: NDArray[np.int64]
+    test_features: NDArray[np.float32]
+    test_labels: NDArray[np.int64]
+
+
+class RecordedRetrain(Protocol):
+    """A `Retrain` that says what determines its outputs."""
+
+    @property
+    def n_train(self) -> int:
+        """Mask bits."""
+
+    @property
+    def n_targets(self) -> int:
+        """Outputs of a model."""
+
+    @property
+    def block(self) -> int:
+        """Models that are trained together."""
+
+    def __call__(self, masks: Masks, seeds: NDArray[np.uint64], /) -> NDArray[np.float32]:
+        """Train one model a row."""
+
+    def recipe_record(self) -> dict[str, Any]:
+        """Everything that determines the outputs besides mask, seed and platform class."""
+
+
+def make_recipe(kind: str, settings: Mapping[str, Any]) -> Any:
+    """Make a recipe from its name and what differs from its defaults.
+
+    Parameters
+    ----------
+    kind : str
+        Of `RECIPES`.
+    settings : mapping
+        Fields of the recipe; types as its defaults have.
+
+    Raises
+    ------
+    ValueError
+        If one is unknown, or of another type or out of range; the message names it.
+    """
+    if kind not in RECIPES:
+        raise bad_value("kind", " or ".join(map(repr, RECIPES)), repr(kind))
+    known = {field.name: field.default for field in fields(RECIPES[kind])}
+    for name, value in settings.items():
+        if name not in known:
+            raise bad_value(name, f"a setting of {kind}: {', '.join(known)}", "another")
+        if not _of_type(value, known[name]):
+            raise bad_value(name, f"{type(known[name]).__name__} as {known[name]!r}", repr(value))
+    return RECIPES[kind](**settings)
+
+
+def _of_type(value: object, like: object) -> bool:
+    if isinstance(like, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(like)
+
+
+def make_retrain(
+    recipe: Any, examples: Examples, device: str = "cpu", n_threads: int = 1
+) -> RecordedRetrain:
+    """Make the trainer of a recipe.
+
+    Parameters
+    ----------
+    recipe : recipe
+        From `make_recipe`.
+    examples : Examples
+    device : str
+        "cpu" or "cuda".
+    n_threads : int
+        One for a worker that shares the machine with others.
+    """
+    return Ensemble(
+        recipe,
+        examples.train_features,
+        examples.train_labels,
+        examples.test_features,
+        examples.test_labels,
+        device=device,
+        n_threads=n_threads,
+    )
