@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 import time
@@ -118,10 +117,14 @@ def _gpus() -> tuple[str, ...]:
 @contextmanager
 def _told_in_one_sentence() -> Iterator[None]:
     """Turn what can go wrong into a sentence on standard error and an exit code."""
-    if importlib.util.find_spec("torch") is None:
-        raise click.ClickException("Jobs need torch: pip install 'pyattr[torch]'.")
     try:
         yield
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise click.ClickException(
+            "This recipe needs torch: pip install 'pyattr[torch]'."
+        ) from error
     except KeyboardInterrupt:
         click.echo("Interrupted; what was stored stays, and the same command goes on.", err=True)
         sys.exit(INTERRUPTED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from pyattr.errors import bad_value
 from pyattr.interface import Retrain
 from pyattr.jobs.job import OWN, Job
 from pyattr.masks import Masks
-from pyattr.retraining.recipes import Examples, RecordedRetrain, make_recipe, make_retrain
+
+if TYPE_CHECKING:
+    from pyattr.retraining.recipes import RecordedRetrain
 
 __all__ = ["OwnRetrain", "Source", "dataset_of"]
 
@@ -60,6 +62,9 @@ class Source:
         job = self.job
         if job.recipe["kind"] == OWN:
             return _own(job)
+        # Loads torch, which one's own retrain may not need.
+        from pyattr.retraining.recipes import Examples, make_recipe, make_retrain
+
         settings = {key: job.recipe[key] for key in job.recipe if key not in ("kind", "device")}
         try:
             recipe = make_recipe(job.recipe["kind"], settings)
@@ -72,7 +77,9 @@ class Source:
         return make_retrain(recipe, examples, job.recipe.get("device", "cpu"))
 
     def platform(self) -> dict[str, Any]:
-        """Platform class of this process."""
+        """Platform class of this process; of one's own retrain nothing is known."""
+        if self.job.recipe["kind"] == OWN:
+            return {}
         from pyattr.retraining.platform import platform_class
 
         return platform_class(self.job.recipe.get("device", "cpu"))

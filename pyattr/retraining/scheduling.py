@@ -111,7 +111,7 @@ def fill(
     started = time.perf_counter()
     waiting, again, n_out = iter(tasks), list[Task](), 0
     while True:
-        for task in _take(again, waiting, pool.capacity - n_out):
+        for task in _take(waiting, again, pool.capacity - n_out):
             pool.submit(task)
             n_out += 1
         if not n_out:
@@ -130,10 +130,10 @@ def fill(
             tell(progress)
 
 
-def _take(again: list[Task], waiting: Iterator[Task], n: int) -> Iterator[Task]:
-    """Up to n tasks, those of lost workers first."""
+def _take(waiting: Iterator[Task], again: list[Task], n: int) -> Iterator[Task]:
+    """Up to n tasks, those of lost workers last: whatever took the worker may be over by then."""
     for _ in range(n):
-        task = again.pop(0) if again else next(waiting, None)
+        task = next(waiting, None) or (again.pop(0) if again else None)
         if task is None:
             return
         yield task

@@ -27,7 +27,7 @@ class Work:
     make_retrain : callable
         Makes the trainer in the worker.
     platform : callable, optional
-        Says the worker's platform class.
+        Says the worker's platform class; empty if nothing is known of it.
     """
 
     bank: str
@@ -111,7 +111,9 @@ class Worker:
         if self._bank is None:
             self._bank = Bank.open(self._work.bank)
             if self._work.platform is not None:
-                self._bank.note_platform(self._work.platform())
+                record = self._work.platform()
+                if record:
+                    self._bank.note_platform(record)
         return self._bank
 
     def _train(self, task: Task) -> Done:
