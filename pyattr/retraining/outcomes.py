@@ -62,7 +62,7 @@ def train_rows(
 def train_apart(
     make_retrain: Callable[[], Retrain], masks: Masks, seeds: NDArray[np.uint64], n_targets: int
 ) -> Outcome:
-    """Train every row in a process of its own, so that one that is killed takes no other along.
+    """Train one row after another in a process apart, so that one that is killed takes no other along.
 
     Parameters
     ----------
@@ -71,10 +71,10 @@ def train_apart(
     masks, seeds, n_targets
         As for `train_rows`.
     """
-    return _joined(
-        _in_process(make_retrain, masks[row], seeds[row : row + 1], n_targets)
-        for row in range(len(masks))
-    )
+    rows: list[Outcome] = []
+    while len(rows) < len(masks):  # a new process after each one that died
+        rows += _in_process(make_retrain, masks[len(rows) :], seeds[len(rows) :], n_targets)
+    return _joined(rows)
 
 
 class _WrongShapeError(ValueError):
@@ -113,25 +113,31 @@ def _joined(rows: Iterable[Outcome]) -> Outcome:
 
 def _in_process(
     make_retrain: Callable[[], Retrain], masks: Masks, seeds: NDArray[np.uint64], n_targets: int
-) -> Outcome:
+) -> list[Outcome]:
+    """Train rows in one process; those up to the one that it died of, if it did."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     arguments = (sender, make_retrain, masks, seeds, n_targets)
-    process = context.Process(target=_send_outcome, args=arguments)
+    process = context.Process(target=_send_outcomes, args=arguments)
     process.start()
     sender.close()
+    rows: list[Outcome] = []
     try:
-        outcome: Outcome | ValueError = receiver.recv()
+        while len(rows) < len(masks):
+            received: Outcome | RuntimeError = receiver.recv()
+            if isinstance(received, RuntimeError):
+                raise received
+            rows.append(received)
     except EOFError:
         process.join()
-        return _one(Status.DIED, _end(process.exitcode), n_targets)
-    process.join()
-    if isinstance(outcome, ValueError):
-        raise outcome
-    return outcome
+        rows.append(_one(Status.DIED, _end(process.exitcode), n_targets))
+    finally:
+        receiver.close()
+        process.join()
+    return rows
 
 
-def _send_outcome(
+def _send_outcomes(
     sender: Connection,
     make_retrain: Callable[[], Retrain],
     masks: Masks,
@@ -139,9 +145,11 @@ def _send_outcome(
     n_targets: int,
 ) -> None:
     try:
-        sender.send(train_rows(make_retrain(), masks, seeds, n_targets))
-    except _WrongShapeError as error:
-        sender.send(error)
+        retrain = make_retrain()
+        for row in range(len(masks)):
+            sender.send(train_rows(retrain, masks[row], seeds[row : row + 1], n_targets))
+    except Exception as error:  # no training's own failure
+        sender.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
 def _end(exit_code: int | None) -> str:
