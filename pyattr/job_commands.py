@@ -76,7 +76,8 @@ def worker_command(job_file: Path, shard: str, n_workers: int | None) -> None:
 
     \b
     Example:
-      sbatch --array=0-63 --wrap 'pyattr worker job.toml --shard $SLURM_ARRAY_TASK_ID/64'
+      sbatch --array=0-63 --wrap \\
+        'pyattr worker job.toml --shard $SLURM_ARRAY_TASK_ID/64'
     """  # noqa: D301
     with _told_in_one_sentence():
         from pyattr import jobs

@@ -31,6 +31,9 @@ def importers(name: str) -> set[str]:
         ("pyattr._cpu", {"kernels.py", "solvers.py"}),
         ("pyattr._cuda", {"kernels.py"}),
         ("hashlib", {"protocol/hashing.py", "dataset_files.py"}),
+        ("ray", {"retraining/executors.py"}),
+        ("obstore", {"retraining/objects.py"}),
+        ("google_crc32c", {"retraining/bank_format.py"}),
         ("pickle", {"dataset_files.py", "retraining/retrain.py"}),
     ],
 )

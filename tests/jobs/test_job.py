@@ -1,0 +1,134 @@
+"""Job files: what is wrong is named by file, line and key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pyattr.jobs import load_job
+from pyattr.jobs.source import Source
+
+GOOD = """\
+bank = "here"
+
+[data]
+name = "digits"
+n_train = 50
+n_targets = 4
+
+[recipe]
+kind = "softmax"
+n_steps = 10
+
+[models]
+count = 64
+held_out = 0
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "job.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_and_paths(tmp_path):
+    job = load_job(write(tmp_path, GOOD))
+    assert (job.models.p, job.models.design, job.fit.method) == (0.5, "iid", "bayes")
+    assert (job.models.seed, job.models.second_seed) == (0, 1)
+    assert job.bank_url == str(tmp_path / "here")
+    assert job.out_folder == tmp_path / "attribution"
+    away = load_job(write(tmp_path, GOOD.replace("here", "s3://bucket/x")))
+    assert away.bank_url == "s3://bucket/x"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("count = 64", 'count = "64"', "line 13: models.count: expected 'int', got 'str'"),
+        ("count = 64", "count = 1", "line 13: models.count: expected a whole number of at least 2"),
+        ("count = 64", "cuont = 64", "line 13: models.cuont: expected no such key"),
+        ("count = 64\n", "", "models.count: expected it, got none"),
+        ("held_out = 0", "p = 1.5", "line 14: models.p: expected a probability"),
+        ("held_out = 0", 'p = 0.3\ndesign = "complement"', "line 14: models.p: expected 1/2 with"),
+        ("held_out = 0", 'chunk = 3\ndesign = "complement"', "line 14: models.chunk: expected an even"),
+        ("held_out = 0", 'design = "other"', "line 14: models.design: invalid enum value 'other'"),
+        ("held_out = 0", "seed = -1", "line 14: models.seed: expected a number from 0 to"),
+        ("held_out = 0", "held_out_seed = 0", "line 14: models.held_out_seed: expected another"),
+        ("[models]", "[model]", "line 12: model: expected no such key"),
+        ('name = "digits"', 'name = "mnist"', "line 4: data.name: invalid enum value 'mnist'"),
+        ('bank = "here"', "bank = 3", "line 1: bank: expected 'str', got 'int'"),
+        ('bank = "here"', 'folder = "here"', "line 1: folder: expected no such key"),
+        ('kind = "softmax"', "", "recipe.kind: expected the name of a recipe, got none"),
+        ('kind = "softmax"', 'kind = "own"', "line 3: data: expected a table unless"),
+        ("[fit]", "[fit]", None),
+        ("[models]", "[fit]\nmethod = 3\n[models]", "line 13: fit.method: expected 'str', got 'int'"),
+        ("[models]", "[models", "expected a TOML file, got .* line 12"),
+    ],
+)  # fmt: skip
+def test_errors_name_line_and_key(tmp_path, old, new, words):
+    path = write(tmp_path, GOOD.replace(old, new))
+    if words is None:
+        load_job(path)
+        return
+    with pytest.raises(ValueError, match=rf"job\.toml.*{words}"):
+        load_job(path)
+
+
+OWN = """\
+[recipe]
+kind = "own"
+retrain = "bank_trainers:quick"
+n_train = 40
+n_targets = 5
+
+[models]
+count = 64
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"bank_trainers:quick"', '"bank_trainers"', "line 3: recipe.retrain: expected 'module:callable'"),
+        ("n_train = 40\n", "", "recipe.n_train: expected a whole number of at least 1, got none"),
+        ("n_train = 40", "n_trian = 40", "line 4: recipe.n_trian: expected retrain, n_train"),
+        ("n_train = 40", "n_train = 40\nsettings = 3", "line 5: recipe.settings: expected a table"),
+    ],
+)  # fmt: skip
+def test_errors_of_an_own_retrain(tmp_path, old, new, words):
+    with pytest.raises(ValueError, match=words):
+        load_job(write(tmp_path, OWN.replace(old, new)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("bank_trainers:quick", "no_such_module:f", r"recipe\.retrain: .*No module named"),
+        ("bank_trainers:quick", "bank_trainers:none", r"recipe\.retrain: .*no attribute 'none'"),
+        ("bank_trainers:quick", "bank_trainers:N_TRAIN", r"recipe\.retrain: expected a callable"),
+    ],
+)
+def test_an_own_retrain_that_is_not_there(tmp_path, old, new, words):
+    with pytest.raises(ValueError, match=words):
+        Source(load_job(write(tmp_path, OWN.replace(old, new))))()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("n_steps = 10", "n_stepz = 10", r"recipe\.n_stepz: expected a setting of softmax: l2, "),
+        ("n_steps = 10", 'n_steps = "10"', r"recipe\.n_steps: expected int as 30, got '10'"),
+        ("n_steps = 10", "n_steps = 0", r"recipe\.n_steps: expected a whole number"),
+        ("n_steps = 10", "l2 = true", r"recipe\.l2: expected float as 1\.0, got True"),
+        ('kind = "softmax"', 'kind = "forest"', r"recipe\.kind: expected 'softmax' or 'mlp'"),
+        ("n_targets = 4", "n_targets = 0", r"data\.n_targets: expected a whole number"),
+        ("n_train = 50", "n_train = 5000", r"data\.n_train: expected at most"),
+        ("n_steps = 10", 'device = "tpu"', "device: expected 'cpu'"),
+    ],
+)
+def test_recipes_and_data_name_the_key(tmp_path, old, new, words):
+    pytest.importorskip("torch")
+    with pytest.raises(ValueError, match=words):
+        Source(load_job(write(tmp_path, GOOD.replace(old, new))))()
