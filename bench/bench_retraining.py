@@ -4,7 +4,9 @@ Claim: on 2 free cores and digits at least 10 times the models/s of the plain lo
 test accuracy within 1%. The network on Fashion-MNIST gains less: its 784 inputs make 1 GFLOP of matrix
 products a model, which the plain loop runs almost as fast.
 
-Run: ``python bench/bench_retraining.py [--threads N] [--rounds N] [--data digits fashion-mnist]``. Peers
+Run: ``python bench/bench_retraining.py [--threads N] [--rounds N] [--parts ensembles framework writes
+executors] [--data digits fashion-mnist] [--pydvl-python PATH]``. Results keep what other parts wrote; what the
+parts but ``ensembles`` claim stands in ``bank_costs``. Peers
 are timed in turn in one run, each training models on random halves and taking their margins at all test
 examples; the plain loops run with one thread and with all of them, and the faster one counts. Softmax
 regression against scikit-learn's ``LogisticRegression(C=1)``, the network against ``nn.Sequential`` and
@@ -15,15 +17,19 @@ over the same masks.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
+import bank_costs
 import harness
 
 N_TRAIN, N_TEST = 1000, 797
 N_ACCURACY = 64
+PARTS = ["ensembles", "framework", "writes", "executors"]
 # Models a timed call: of the ensemble, of the plain loop.
 SIZES = {"digits": (256, 8), "fashion-mnist": (64, 4)}
 
@@ -142,13 +148,43 @@ def compare(
 
 
 def main() -> None:
-    """Run all comparisons and write the results."""
+    """Run the parts and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--data", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--pydvl-python", help="Python of an environment with pyDVL")
+    parser.add_argument("--folder", help="where banks are written; else the temporary folder")
     arguments = parser.parse_args()
     harness.set_threads(arguments.threads)
+    path = harness.RESULTS / "retraining.json"
+    results: dict[str, Any] = json.loads(path.read_text())["results"] if path.exists() else {}
+    if "ensembles" in arguments.parts:
+        results |= ensembles(arguments)
+    results |= costs(arguments)
+    print(harness.write("retraining", results, arguments.threads))
+
+
+def costs(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure what training costs beside the training."""
+    folder, rounds = arguments.folder or tempfile.gettempdir(), arguments.rounds
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "framework": lambda: bank_costs.framework(folder, rounds, arguments.pydvl_python),
+        "writes": lambda: bank_costs.writes(folder, rounds),
+        "executors": lambda: bank_costs.executors(folder, min(rounds, 3), arguments.threads),
+    }
+    results = {}
+    for name in parts:
+        if name not in arguments.parts:
+            continue
+        results[name] = parts[name]()
+        print(name, json.dumps(results[name], indent=1))
+    return results
+
+
+def ensembles(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Compare many models at once with one at a time."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
@@ -172,7 +208,7 @@ def main() -> None:
                 f"{kind} {name}: {result['speed_up']:.1f}x ({rates}; "
                 f"on one thread {result['speed_up_on_one_thread']:.1f}x), {result['accuracy']}"
             )
-    print(harness.write("retraining", results, arguments.threads))
+    return results
 
 
 if __name__ == "__main__":

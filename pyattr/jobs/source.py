@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OwnRetrain", "Source", "dataset_of"]
 
-_OWN_BLOCK = 16  # models to a chunk where nothing says how many are trained together
+_OWN_BLOCK = 32  # models to a chunk where nothing says how many are trained together
 
 
 @dataclass(frozen=True)

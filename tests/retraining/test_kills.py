@@ -108,7 +108,7 @@ def kill_at_random(
         time.sleep(rng.exponential(0.05))
         family = descendants(driver.pid)
         pids = [pid for pid, command in family.items() if is_worker(command)]
-        if pids and rng.random() < 0.6:
+        if pids and rng.random() < 0.75:
             kill(int(rng.choice(pids)))
         else:
             kill(driver.pid)

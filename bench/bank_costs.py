@@ -1,0 +1,200 @@
+"""What the bank and its workers cost beside the training itself: parts of bench_retraining.
+
+Claims on 2 free cores: a null training through retrain_with, checks, checksum and a synced disk write takes
+at most 50 µs at N = 1,000 and 1 ms at N = 50,000, 200 times less than pyDVL's MSR sampler; chunks of 64
+rows and 1,000 targets go to the bank at half the rate at least of plain files of the same bytes, synced
+likewise; Ray trains at least 90% of the local executor's models/s.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import harness
+
+CHUNK_ROWS = 64
+N_FRAMEWORK = 2048  # null trainings a round
+N_CHUNKS, N_TARGETS = 100, 1000  # of a round of bank writes
+N_MODELS = 64 * 100  # trained by each executor in a round
+PYDVL_SIZES = {1000: 20, 5000: 4}  # updates an example; at 50,000 a single one takes minutes
+
+
+class NullTrain:
+    """A training that takes no time."""
+
+    def __init__(self, n_targets: int) -> None:
+        import numpy as np
+
+        self._outputs = np.zeros(n_targets, np.float32)
+
+    def __call__(self, indices: Any, seed: int) -> Any:
+        return self._outputs
+
+
+def _bank(folder: str, n_train: int, n_targets: int) -> Any:
+    from pyattr.retraining.bank import Bank
+    from pyattr.retraining.bank_manifest import Manifest
+
+    return Bank.create(folder, Manifest(n_train, n_targets, 0.5, "iid", CHUNK_ROWS, {}))
+
+
+def framework(folder: str, rounds: int, pydvl_python: str | None) -> dict[str, Any]:
+    """Microseconds that a null training takes from the worker's task to the synced chunk."""
+    from pyattr.retraining import retrain_with
+    from pyattr.retraining.worker import Done, Task, Work, Worker
+
+    retrain = retrain_with(NullTrain(100))
+    result: dict[str, Any] = {}
+    for n_train in (1000, 50_000):
+        with tempfile.TemporaryDirectory(dir=folder) as where:
+            _bank(where, n_train, 100)
+            worker, chunks = Worker(Work(where, lambda: retrain)), itertools.count()
+
+            def some(worker: Any = worker, chunks: Any = chunks) -> None:
+                for _ in range(N_FRAMEWORK // CHUNK_ROWS):
+                    assert isinstance(worker(Task(0, next(chunks))), Done)
+
+            median = harness.measure({"pyattr": some}, rounds)["pyattr"]["median_s"]
+        result[f"pyattr, N={n_train}"] = {"us_per_retraining": median / N_FRAMEWORK * 1e6}
+    result["pyDVL MSR"] = _pydvl(pydvl_python)
+    ours = result["pyattr, N=1000"]["us_per_retraining"]
+    theirs = result["pyDVL MSR"]
+    if "1000" in theirs:
+        result["speed_up_over_pydvl_at_1000"] = theirs["1000"]["us_per_retraining"] / ours
+    return result
+
+
+PYDVL = """
+import json, sys, time, warnings
+warnings.simplefilter("ignore")
+import numpy as np
+from importlib.metadata import version
+from pydvl.valuation.dataset import Dataset
+from pydvl.valuation.methods.banzhaf import MSRBanzhafValuation
+from pydvl.valuation.stopping import MaxUpdates
+from pydvl.valuation.utility.base import UtilityBase
+
+class Null(UtilityBase):
+    calls = 0
+    def __call__(self, sample):
+        Null.calls += 1
+        return 0.5
+
+result = {"version": version("pyDVL")}
+for n, updates in json.loads(sys.argv[1]).items():
+    Null.calls = 0
+    data = Dataset(np.zeros((int(n), 2)), np.zeros(int(n), int))
+    valuation = MSRBanzhafValuation(Null(), is_done=MaxUpdates(updates), progress=False, seed=0)
+    started = time.perf_counter()
+    valuation.fit(data)
+    seconds = time.perf_counter() - started
+    result[n] = {"us_per_retraining": seconds / Null.calls * 1e6, "n_retrainings": Null.calls}
+print(json.dumps(result))
+"""
+
+
+def _pydvl(python: str | None) -> dict[str, Any]:
+    """The same of pyDVL, which needs an older NumPy and so an environment of its own."""
+    if python is None:
+        return {"not_measured": "no --pydvl-python given"}
+    command = [python, "-c", PYDVL, json.dumps(PYDVL_SIZES)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def writes(folder: str, rounds: int) -> dict[str, Any]:
+    """MB/s of chunks into the bank, into plain files and by the zarr package."""
+    import numpy as np
+
+    outputs = np.random.default_rng(0).standard_normal((CHUNK_ROWS, N_TARGETS), np.float32)
+    data = outputs.tobytes()
+
+    def plain(where: str, sync: bool) -> None:
+        for chunk in range(N_CHUNKS):
+            with Path(where, str(chunk)).open("wb") as file:
+                file.write(data)
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+
+    def bank(where: str) -> None:
+        opened = _bank(where, 100, N_TARGETS)
+        for chunk in range(N_CHUNKS):
+            assert opened.put(0, chunk, outputs)
+
+    def zarr_package(where: str) -> None:
+        import zarr
+
+        array = zarr.create_array(
+            where, name="x", shape=(N_CHUNKS * CHUNK_ROWS, N_TARGETS), dtype="f4",
+            chunks=outputs.shape, compressors=[zarr.codecs.Crc32cCodec()],
+        )  # fmt: skip
+        for chunk in range(N_CHUNKS):
+            array[chunk * CHUNK_ROWS : (chunk + 1) * CHUNK_ROWS] = outputs
+
+    def in_a_folder(write: Callable[[str], None]) -> Callable[[], None]:
+        def call() -> None:
+            with tempfile.TemporaryDirectory(dir=folder) as where:
+                write(where)
+
+        return call
+
+    peers = {
+        "bank, synced": bank,
+        "plain files, synced": lambda where: plain(where, True),
+        "plain files, not synced": lambda where: plain(where, False),
+        "zarr package, not synced": zarr_package,
+    }
+    times = harness.measure({name: in_a_folder(call) for name, call in peers.items()}, rounds)
+    size = len(data) * N_CHUNKS / 1e6
+    rates = {name: size / time["median_s"] for name, time in times.items()}
+    share = rates["bank, synced"] / rates["plain files, synced"]
+    return {"megabytes_per_s": rates, "share_of_plain_files_synced": share, "times": times}
+
+
+JOB = """
+[data]
+name = "digits"
+n_train = 1000
+n_targets = 797
+[recipe]
+kind = "softmax"
+[models]
+count = {count}
+held_out = 0
+seed = {seed}
+"""
+
+
+def executors(folder: str, rounds: int, n_workers: int) -> dict[str, Any]:
+    """Models/s of softmax regressions on digits, by the same worker under both executors."""
+    from pyattr import jobs
+    from pyattr.retraining.executors import Executor
+    from pyattr.retraining.scheduling import Progress
+
+    rates: dict[str, list[float]] = {"local": [], "ray": []}
+    for seed in range(rounds):
+        for kind, measured in rates.items():
+            with tempfile.TemporaryDirectory(dir=folder) as where:
+                path = Path(where, "job.toml")
+                path.write_text(JOB.format(count=N_MODELS, seed=seed))
+                last: list[Progress] = []
+                jobs.train(jobs.load_job(path), Executor(kind, n_workers), last.append)
+                assert last[-1].n_done == N_MODELS
+                measured.append(last[-1].models_per_second)
+    medians = {kind: statistics.median(values) for kind, values in rates.items()}
+    return {
+        "models_per_s": medians,
+        "all": rates,
+        "n_workers": n_workers,
+        "ray_share_of_local": medians["ray"] / medians["local"],
+    }
