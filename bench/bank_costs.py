@@ -24,7 +24,11 @@ CHUNK_ROWS = 64
 N_FRAMEWORK = 2048  # null trainings a round
 N_CHUNKS, N_TARGETS = 100, 1000  # of a round of bank writes
 N_MODELS = 64 * 100  # trained by each executor in a round
-PYDVL_SIZES = {1000: 20, 5000: 4}  # updates an example; at 50,000 a single one takes minutes
+# Updates an example of pyDVL, which takes minutes for one at N = 50,000; models of opendataval.
+PEER_SIZES = {
+    "pyDVL MSR": {1000: 20, 5000: 4},
+    "opendataval influence": {1000: 2000, 50_000: 200},
+}
 
 
 class NullTrain:
@@ -46,13 +50,13 @@ def _bank(folder: str, n_train: int, n_targets: int) -> Any:
     return Bank.create(folder, Manifest(n_train, n_targets, 0.5, "iid", CHUNK_ROWS, {}))
 
 
-def framework(folder: str, rounds: int, pydvl_python: str | None) -> dict[str, Any]:
+def framework(folder: str, rounds: int, peers_python: str | None) -> dict[str, Any]:
     """Microseconds that a null training takes from the worker's task to the synced chunk."""
     from pyattr.retraining import retrain_with
     from pyattr.retraining.worker import Done, Task, Work, Worker
 
     retrain = retrain_with(NullTrain(100))
-    result: dict[str, Any] = {}
+    ours: dict[str, Any] = {}
     for n_train in (1000, 50_000):
         with tempfile.TemporaryDirectory(dir=folder) as where:
             _bank(where, n_train, 100)
@@ -63,49 +67,71 @@ def framework(folder: str, rounds: int, pydvl_python: str | None) -> dict[str, A
                     assert isinstance(worker(Task(0, next(chunks))), Done)
 
             median = harness.measure({"pyattr": some}, rounds)["pyattr"]["median_s"]
-        result[f"pyattr, N={n_train}"] = {"us_per_retraining": median / N_FRAMEWORK * 1e6}
-    result["pyDVL MSR"] = _pydvl(pydvl_python)
-    ours = result["pyattr, N=1000"]["us_per_retraining"]
-    theirs = result["pyDVL MSR"]
-    if "1000" in theirs:
-        result["speed_up_over_pydvl_at_1000"] = theirs["1000"]["us_per_retraining"] / ours
-    return result
+        ours[f"us_per_retraining, N={n_train}"] = median / N_FRAMEWORK * 1e6
+    return {"pyattr": ours, **_peers(peers_python)}
 
 
-PYDVL = """
-import json, sys, time, warnings
+PEERS = """
+import contextlib, io, json, sys, time, warnings
 warnings.simplefilter("ignore")
 import numpy as np
 from importlib.metadata import version
+import torch
+from opendataval.dataval import InfluenceSubsample
+from opendataval.model import Model
 from pydvl.valuation.dataset import Dataset
 from pydvl.valuation.methods.banzhaf import MSRBanzhafValuation
 from pydvl.valuation.stopping import MaxUpdates
 from pydvl.valuation.utility.base import UtilityBase
 
-class Null(UtilityBase):
+class NullUtility(UtilityBase):
     calls = 0
     def __call__(self, sample):
-        Null.calls += 1
+        NullUtility.calls += 1
         return 0.5
 
-result = {"version": version("pyDVL")}
-for n, updates in json.loads(sys.argv[1]).items():
-    Null.calls = 0
-    data = Dataset(np.zeros((int(n), 2)), np.zeros(int(n), int))
-    valuation = MSRBanzhafValuation(Null(), is_done=MaxUpdates(updates), progress=False, seed=0)
+class NullModel(Model):
+    def clone(self):
+        return self
+    def fit(self, *arguments, **named):
+        return self
+    def predict(self, x):
+        return x
+
+def pydvl(n, updates):
+    data = Dataset(np.zeros((n, 2)), np.zeros(n, int))
+    valuation = MSRBanzhafValuation(
+        NullUtility(), is_done=MaxUpdates(updates), progress=False, seed=0
+    )
+    NullUtility.calls = 0
     started = time.perf_counter()
     valuation.fit(data)
-    seconds = time.perf_counter() - started
-    result[n] = {"us_per_retraining": seconds / Null.calls * 1e6, "n_retrainings": Null.calls}
+    return (time.perf_counter() - started) / NullUtility.calls
+
+def opendataval(n, n_models):
+    x = torch.zeros(n, 2)
+    evaluator = InfluenceSubsample(n_models, 0.5, 0).input_data(x, x, x[:100], x[:100])
+    evaluator.pred_model, evaluator.metric = NullModel(), lambda y, predicted: 0.5
+    started = time.perf_counter()
+    with contextlib.redirect_stderr(io.StringIO()):
+        evaluator.train_data_values()
+    return (time.perf_counter() - started) / n_models
+
+sizes = json.loads(sys.argv[1])
+result = {}
+for name, call in (("pyDVL MSR", pydvl), ("opendataval influence", opendataval)):
+    result[name] = {"version": version(name.split()[0])}
+    for n, amount in sizes[name].items():
+        result[name][f"us_per_retraining, N={n}"] = call(int(n), amount) * 1e6
 print(json.dumps(result))
 """
 
 
-def _pydvl(python: str | None) -> dict[str, Any]:
-    """The same of pyDVL, which needs an older NumPy and so an environment of its own."""
+def _peers(python: str | None) -> dict[str, Any]:
+    """The same of packages that need an older NumPy and so an environment of their own."""
     if python is None:
-        return {"not_measured": "no --pydvl-python given"}
-    command = [python, "-c", PYDVL, json.dumps(PYDVL_SIZES)]
+        return {}
+    command = [python, "-c", PEERS, json.dumps(PEER_SIZES)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return measured

@@ -5,8 +5,8 @@ test accuracy within 1%. The network on Fashion-MNIST gains less: its 784 inputs
 products a model, which the plain loop runs almost as fast.
 
 Run: ``python bench/bench_retraining.py [--threads N] [--rounds N] [--parts ensembles framework writes
-executors] [--data digits fashion-mnist] [--pydvl-python PATH]``. Results keep what other parts wrote; what the
-parts but ``ensembles`` claim stands in ``bank_costs``. Peers
+executors] [--data digits fashion-mnist] [--peers-python PATH]``. Results keep what
+other parts wrote; what the parts but ``ensembles`` claim stands in ``bank_costs``. Peers
 are timed in turn in one run, each training models on random halves and taking their margins at all test
 examples; the plain loops run with one thread and with all of them, and the faster one counts. Softmax
 regression against scikit-learn's ``LogisticRegression(C=1)``, the network against ``nn.Sequential`` and
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--data", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
-    parser.add_argument("--pydvl-python", help="Python of an environment with pyDVL")
+    parser.add_argument("--peers-python", help="Python of an environment with the peers")
     parser.add_argument("--folder", help="where banks are written; else the temporary folder")
     arguments = parser.parse_args()
     harness.set_threads(arguments.threads)
@@ -170,7 +170,7 @@ def costs(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure what training costs beside the training."""
     folder, rounds = arguments.folder or tempfile.gettempdir(), arguments.rounds
     parts: dict[str, Callable[[], dict[str, Any]]] = {
-        "framework": lambda: bank_costs.framework(folder, rounds, arguments.pydvl_python),
+        "framework": lambda: bank_costs.framework(folder, rounds, arguments.peers_python),
         "writes": lambda: bank_costs.writes(folder, rounds),
         "executors": lambda: bank_costs.executors(folder, min(rounds, 3), arguments.threads),
     }

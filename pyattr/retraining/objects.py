@@ -45,7 +45,8 @@ class Folder:
 
     A file gets its name when its bytes are on the disk. Until then it has none where the file system
     has nameless files (Linux: ``O_TMPFILE``), so that a killed writer leaves nothing behind; elsewhere it
-    has a name that begins with a dot, which nobody reads.
+    has a name that begins with a dot, which nobody reads. Names themselves reach the disk when the system
+    writes them: a power cut may take the files of the last seconds, whole, and no part of one.
 
     Parameters
     ----------
@@ -73,10 +74,7 @@ class Folder:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            if not _create_nameless(folder, path, data) and not _create_renamed(path, data):
-                return False
-            os.fsync(folder)  # the name, too
-            return True
+            return _create_nameless(folder, path, data) or _create_renamed(path, data)
         except FileExistsError:
             return False
         finally:
