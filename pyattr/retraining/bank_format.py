@@ -15,7 +15,7 @@ Any zarr 3 reader opens it. A row that is not a number holds its `Status` in the
 none can be read without the others.
 
 The zarr package is not used to write: it takes 1.7 ms for a chunk of 64 rows and 1,000 targets where a
-plain file takes 0.2 (`bench/bench_bank.py`).
+plain file takes 0.2 (part `writes` of `bench/bench_retraining.py`).
 """
 
 from __future__ import annotations

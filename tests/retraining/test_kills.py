@@ -24,8 +24,8 @@ from pyattr.retraining.worker import Task, Work, Worker
 TESTS = Path(__file__).parents[1]
 N_CHUNKS = 1000  # more than are trained between two kills
 KILLS = {
-    "local": int(os.environ.get("PYATTR_KILLS", "6")),
-    "ray": int(os.environ.get("PYATTR_KILLS", "3")),
+    "local": int(os.environ.get("PYATTR_KILLS", "4")),
+    "ray": int(os.environ.get("PYATTR_KILLS", "1")),
 }
 PATIENCE = 60.0  # seconds
 
