@@ -94,6 +94,16 @@ def margins_float16(
     begin: int,
     end: int,
 ) -> None: ...
+def augment_images(
+    images: NDArray[np.uint8] | NDArray[np.float32],
+    rows: NDArray[np.int32],
+    draws: NDArray[np.int32],
+    square: int,
+    fill: NDArray[np.uint8] | NDArray[np.float32],
+    out: NDArray[np.uint8] | NDArray[np.float32],
+    begin: int,
+    end: int,
+) -> None: ...
 
 class GramCodes:
     def __init__(self, gram: NDArray[np.float32]) -> None: ...
