@@ -153,11 +153,11 @@ class ResNet9Trainer:
         self._settings = Hyperparameters(recipe.momentum, recipe.weight_decay, precision)
         with _with_gradients():
             self._tensors = ImageTensors.of(pool, recipe.label_smoothing, device)
-            self._lanes: SimpleQueue[CapturedModel] = SimpleQueue()
             lanes = fastest(self._captured, _LANES) if device.type == "cuda" else []
         self.lanes = max(1, len(lanes))
+        self._idle: SimpleQueue[CapturedModel] | None = SimpleQueue() if lanes else None
         for lane in lanes:
-            self._lanes.put(lane)
+            self._idle.put(lane)  # type: ignore[union-attr]
 
     def logits(self, bits: NDArray[np.bool_], seeds: NDArray[np.uint64]) -> torch.Tensor:
         """Train one model and return its test logits.
@@ -175,13 +175,13 @@ class ResNet9Trainer:
         schedule = self.schedule(bits[0], int(seeds[0])) if bits.any() else None
         with _with_gradients():
             initial = self.network.initial(torch.from_numpy(drawn))
-            if self._device.type == "cpu":
+            if self._idle is None:
                 return self._train(initial, schedule)[None]
-            lane = self._lanes.get()
+            lane = self._idle.get()
             try:
                 return lane.train(initial, schedule)[None]
             finally:
-                self._lanes.put(lane)
+                self._idle.put(lane)
 
     def schedule(self, bits: NDArray[np.bool_], seed: int) -> Schedule:
         """What the model of a subset that is not empty is shown."""
