@@ -107,6 +107,7 @@ PYBIND11_MODULE(_cpu, m) {
         py::arg("plane"), py::arg("out").noconvert(), py::arg("begin"), py::arg("end"));
   m.def("sample_seeds", &bind_sample_seeds, py::arg("seed"), py::arg("first_row"),
         py::arg("out").noconvert());
+  m.def("instruction_level", &pyattr::instruction_level);
   def_augment_images<std::uint8_t>(m);
   def_augment_images<float>(m);
   bind_solvers(m);

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+def instruction_level() -> int: ...
 def philox4x32(
     counters: NDArray[np.uint32], keys: NDArray[np.uint32], out: NDArray[np.uint32]
 ) -> None: ...

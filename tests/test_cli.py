@@ -45,14 +45,16 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("arguments", [["-h"], ["--help"], ["demo", "-h"], ["plan", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["-h"], ["--help"], ["demo", "-h"], ["plan", "-h"], ["doctor", "-h"]]
+)
 def test_help_fits_a_screen_and_has_an_example(arguments: list[str]) -> None:
     result = CliRunner().invoke(main, arguments)
     lines = result.output.splitlines()
     assert result.exit_code == 0
     assert len(lines) <= 32
     assert max(map(len, lines)) <= 80
-    assert re.search(r"Example:\n    pyattr (demo|plan) --", result.output)
+    assert re.search(r"Example:\n    pyattr (demo|plan|doctor) --", result.output)
 
 
 def test_version() -> None:

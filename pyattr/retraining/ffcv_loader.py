@@ -36,7 +36,7 @@ from pyattr.retraining.pool import check_labels
 
 __all__ = ["BetonImages", "require_ffcv", "write_beton"]
 
-_INSTALL = "PKG_CONFIG_PATH=$PWD/csrc/ffcv_build pip install '.[ffcv]'"
+_INSTALL = """PKG_CONFIG_PATH="$PWD/csrc/ffcv_build" pip install '.[ffcv]'"""
 _PAGE = 1 << 21  # bytes; the smallest that FFCV takes wastes least
 _CHUNK = 1024
 
