@@ -24,7 +24,7 @@ from typing import Any
 import harness
 
 N_IMAGES, BATCH = 20_000, 500  # of the feed; 32 x 32 in colour
-N_TRAIN, N_TEST, N_MODELS, N_PLAIN, N_ACCURACY = 1000, 2000, 4, 2, 12
+N_TRAIN, N_TEST, N_MODELS, N_PLAIN, N_ACCURACY = 1000, 1000, 4, 2, 16
 
 
 def bench_feed(n_threads: int, rounds: int) -> dict[str, Any]:
