@@ -6,9 +6,10 @@ half-subsets of 1,000 Fashion-MNIST images trains at least 1.3 times as many mod
 loop, at test accuracy within 2%.
 
 Run: ``python bench/bench_images.py [--threads N] [--rounds N] [--parts feed resnet9]``. Peers are timed in
-turn in one run. The DataLoader works in this process and with one worker for each thread; the plain loop
-runs with one thread and with all, its tensors channels first (torch's default) and last; the fastest
-counts. The peers get their random numbers for nothing: drawn before the clock starts.
+turn in one run; models an hour on a graphics card are not measured here. The DataLoader works in this
+process and with one worker for each thread; the plain loop runs with one thread and with all, its tensors
+channels first (torch's default) and last; the fastest counts. The peers get their random numbers for
+nothing: drawn before the clock starts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""ResNet-9 on CUDA: the whole training step as one graph, replayed for every step of every model."""
+"""ResNet-9 on CUDA: the whole training step as one graph, replayed for every step of every model.
+
+Not yet run on a device: tests show that the captured step is the processor's, the capture itself is left
+to the tests marked ``gpu``, and `pyattr doctor --device cuda` says whether its bytes repeat.
+"""
 
 from __future__ import annotations
 
