@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -235,6 +236,12 @@ def test_groups():
     players, seeds = sample_masks(2, N // 5, seed=2), sample_seeds(2, 2)
     grouped = ensemble(groups=groups)(players, seeds)
     assert grouped.tobytes() == ensemble()(players.expand(groups), seeds).tobytes()
+
+
+def test_goes_to_another_process_as_it_is():
+    masks, seeds = sample_masks(1, N), sample_seeds(1)
+    there = pickle.loads(pickle.dumps(ensemble()))
+    assert there(masks, seeds).tobytes() == ensemble()(masks, seeds).tobytes()
 
 
 def test_a_diverged_model_is_refused():
