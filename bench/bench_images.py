@@ -1,10 +1,12 @@
 """Images: the feed of a training against torch's DataLoader, ResNet-9 against a plain loop, on processors.
 
-Claims: with the same augmentation FFCV with pyattr's operation feeds at least 4 times as many images a
-second as a DataLoader, and the twin in memory no fewer; all give the same bytes (checked). ResNet-9 of an
-eighth of the width on half-subsets of 1,000 Fashion-MNIST images trains at least 1.3 times as many models a
-second as the plain loop, at test accuracy within 2%. At a quarter of the width convolutions take nearly all
-of the time and use two threads well, so that less is gained (about 1.2 times).
+Claim: with the same augmentation FFCV with pyattr's operation feeds at least 4 times as many images a
+second as a DataLoader, and the twin in memory no fewer; all give the same bytes (checked).
+
+Aim: ResNet-9 on half-subsets of 1,000 Fashion-MNIST images trains at least 1.3 times as many models a second
+as the plain loop, at test accuracy within 2% (checked). The gain is one model a thread against one model on
+all threads: it is larger at an eighth of the width than at a quarter, where convolutions take nearly all of
+the time and use two threads well.
 
 Run: ``python bench/bench_images.py [--threads N] [--rounds N] [--parts feed resnet9]``. Peers are timed in
 turn in one run; models an hour on a graphics card are not measured here. The DataLoader works in this
