@@ -7,6 +7,7 @@
 namespace pyattr {}
 namespace backend = pyattr;
 
+#include "augment.hpp"
 #include "bind_kernels.hpp"
 #include "philox.hpp"
 
@@ -48,6 +49,51 @@ void bind_sample_seeds(std::uint64_t seed, std::uint64_t first_row, Array<std::u
   pyattr::sample_seeds(seed, static_cast<std::uint32_t>(first_row), n, o);
 }
 
+// Elements of any type, as bytes: pixels are only moved.
+template <typename T>
+void bind_augment_images(const Array<T>& images, const Array<std::int32_t>& rows,
+                         const Array<std::int32_t>& draws, std::size_t square, const Array<T>& fill,
+                         Array<T>& out, std::size_t begin, std::size_t end) {
+  require(images.ndim() == 4, "images: expected shape (n, height, width, channels), got another");
+  require(out.ndim() == 4 && rows.ndim() == 1 && size_of(out, 0) == size_of(rows, 0),
+          "out: expected one image for each of rows, got another shape");
+  for (int axis = 1; axis < 4; ++axis)
+    require(size_of(out, axis) == size_of(images, axis), "out: expected the size of images");
+  const std::size_t n_images = size_of(images, 0), height = size_of(images, 1);
+  const std::size_t width = size_of(images, 2), channels = size_of(images, 3);
+  require(height < std::size_t{1} << 31 && width < std::size_t{1} << 31,
+          "images: expected fewer than 2^31 rows and columns, got more");
+  require_shape(draws, size_of(rows, 0), pyattr::kAugmentDraws, "draws");
+  require(fill.ndim() == 2 && size_of(fill, 0) == width && size_of(fill, 1) == channels,
+          "fill: expected shape (width, channels), got another");
+  require(square <= height && square <= width, "square: expected one within the image");
+  const auto range = range_within(begin, end, size_of(rows, 0));
+  const auto *r = rows.data(), *d = draws.data();
+  const auto h = static_cast<std::int64_t>(height), w = static_cast<std::int64_t>(width);
+  const auto s = static_cast<std::int64_t>(square);
+  for (std::size_t b = range.begin; b < range.end; ++b) {
+    const std::int32_t* draw = d + b * pyattr::kAugmentDraws;
+    require(r[b] >= 0 && static_cast<std::size_t>(r[b]) < n_images, "rows: expected images");
+    require(-h < draw[1] && draw[1] < h && -w < draw[2] && draw[2] < w,
+            "draws: expected shifts smaller than the image");
+    require(draw[3] >= 0 && draw[3] <= h - s && draw[4] >= 0 && draw[4] <= w - s,
+            "draws: expected a square within the image");
+  }
+  const pyattr::ImageShape shape{height, width, channels * sizeof(T)};
+  const auto* from = reinterpret_cast<const std::uint8_t*>(images.data());
+  const auto* filled = reinterpret_cast<const std::uint8_t*>(fill.data());
+  auto* to = reinterpret_cast<std::uint8_t*>(out.mutable_data());
+  py::gil_scoped_release release;
+  pyattr::augment_images(from, r, d, square, filled, shape, range.begin, range.end, to);
+}
+
+template <typename T>
+void def_augment_images(py::module_& m) {
+  m.def("augment_images", &bind_augment_images<T>, py::arg("images").noconvert(),
+        py::arg("rows").noconvert(), py::arg("draws").noconvert(), py::arg("square"),
+        py::arg("fill").noconvert(), py::arg("out").noconvert(), py::arg("begin"), py::arg("end"));
+}
+
 }  // namespace
 
 void bind_solvers(py::module_& m);  // bind_solvers.cpp
@@ -61,5 +107,8 @@ PYBIND11_MODULE(_cpu, m) {
         py::arg("plane"), py::arg("out").noconvert(), py::arg("begin"), py::arg("end"));
   m.def("sample_seeds", &bind_sample_seeds, py::arg("seed"), py::arg("first_row"),
         py::arg("out").noconvert());
+  m.def("instruction_level", &pyattr::instruction_level);
+  def_augment_images<std::uint8_t>(m);
+  def_augment_images<float>(m);
   bind_solvers(m);
 }

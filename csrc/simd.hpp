@@ -40,3 +40,19 @@
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "packed masks are read as little-endian words"
 #endif
+
+namespace pyattr {
+
+// The level whose clones the loader picked: 4 (AVX-512), 3 (AVX2) or 1 (baseline).
+inline int instruction_level() {
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__) && \
+    !defined(PYATTR_NO_CLONES)
+#if !defined(PYATTR_AVX2)
+  if (__builtin_cpu_supports("x86-64-v4")) return 4;
+#endif
+  if (__builtin_cpu_supports("x86-64-v3")) return 3;
+#endif
+  return 1;
+}
+
+}  // namespace pyattr

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+def instruction_level() -> int: ...
 def philox4x32(
     counters: NDArray[np.uint32], keys: NDArray[np.uint32], out: NDArray[np.uint32]
 ) -> None: ...
@@ -91,6 +92,16 @@ def margins_float16(
     labels: NDArray[np.int64],
     kind: int,
     out: NDArray[np.float32],
+    begin: int,
+    end: int,
+) -> None: ...
+def augment_images(
+    images: NDArray[np.uint8] | NDArray[np.float32],
+    rows: NDArray[np.int32],
+    draws: NDArray[np.int32],
+    square: int,
+    fill: NDArray[np.uint8] | NDArray[np.float32],
+    out: NDArray[np.uint8] | NDArray[np.float32],
     begin: int,
     end: int,
 ) -> None: ...

@@ -1,4 +1,4 @@
-"""The command line: `pyattr demo`, `pyattr plan`, and the commands of `job_commands`."""
+"""The command line: `pyattr demo`, `pyattr plan`, and the commands of `pyattr.commands`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pyattr import __version__
-from pyattr.job_commands import attribute_command, worker_command
+from pyattr.commands.doctor import doctor
+from pyattr.commands.jobs import attribute_command, worker_command
 
 if TYPE_CHECKING:
     from pyattr import demo
@@ -47,6 +48,7 @@ def main() -> None:
 
 main.add_command(attribute_command)
 main.add_command(worker_command)
+main.add_command(doctor)
 
 
 @main.command("demo")

@@ -47,6 +47,7 @@ __all__ = [
     "backend",
     "compiled",
     "correlate_masks",
+    "extension_levels",
     "get_num_threads",
     "margins",
     "packed_matmul",
@@ -72,6 +73,25 @@ def backend() -> Backend:
 def compiled() -> ModuleType:
     """Return the module whose kernels run: `_cuda` on that backend, else `_cpu`."""
     return _cuda if _backend == "cuda" and _cuda is not None else _cpu
+
+
+def extension_levels() -> dict[str, bool]:
+    """Which kernels this installation can run on this machine.
+
+    Returns
+    -------
+    dict
+        ``avx2``, ``avx512``: the processor has them, and the extension its kernels for them; ``cuda_built``,
+        ``cuda_device``: the extension was built with CUDA, and there is a device. Results have the same
+        bits on every level.
+    """
+    level = _cpu.instruction_level()
+    return {
+        "avx2": level >= 3,
+        "avx512": level >= 4,
+        "cuda_built": _cuda is not None,
+        "cuda_device": _cuda is not None and _cuda.device_count() > 0,
+    }
 
 
 @contextmanager

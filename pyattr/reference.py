@@ -24,6 +24,7 @@ __all__ = [
     "MARGIN_KINDS",
     "Stream",
     "as_float32",
+    "augment_images",
     "correlate_masks",
     "exact_matmul_transposed",
     "gram",
@@ -57,6 +58,7 @@ class Stream(enum.IntEnum):
     ORDER = 3
     INIT = 4
     CENTRES = 5
+    AUGMENT = 6
 
 
 def philox4x32(counters: NDArray[np.uint32], keys: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -335,3 +337,41 @@ def _margin(
     if kind == "probability":
         return np.asarray(1.0 / (1.0 + np.exp(-margin)))
     return np.logaddexp(0.0, -margin)
+
+
+def augment_images(
+    images: NDArray[Any],
+    rows: NDArray[np.int32],
+    draws: NDArray[np.int32],
+    square: int,
+    fill: NDArray[Any],
+) -> NDArray[Any]:
+    """Flip, shift and cut a square out of images.
+
+    Parameters
+    ----------
+    images : (n_images, height, width, channels)
+    rows : (n_batch,) int32
+        Which image each output is made of.
+    draws : (n_batch, 5) int32
+        Whether to flip left and right; rows dy and columns dx to shift by; first row and column of
+        the square. Output pixel (y, x) is pixel (y + dy, x + dx) of the flipped image.
+    square : int
+        Its side, in pixels.
+    fill : (channels,)
+        What stands in the square and beyond the image's edge.
+
+    Returns
+    -------
+    (n_batch, height, width, channels), of the dtype of `images`
+    """
+    _, height, width, channels = images.shape
+    out = np.empty((len(rows), height, width, channels), images.dtype)
+    for b, (row, (flip, dy, dx, top, left)) in enumerate(zip(rows, draws, strict=True)):
+        around = np.empty((3 * height, 3 * width, channels), images.dtype)
+        around[:] = fill
+        flipped = images[row, :, ::-1] if flip else images[row]
+        around[height : 2 * height, width : 2 * width] = flipped
+        out[b] = around[height + dy : 2 * height + dy, width + dx : 2 * width + dx]
+        out[b, top : top + square, left : left + square] = fill
+    return out

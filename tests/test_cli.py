@@ -47,7 +47,15 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["-h"], ["--help"], ["demo", "-h"], ["plan", "-h"], ["attribute", "-h"], ["worker", "-h"]],
+    [
+        ["-h"],
+        ["--help"],
+        ["demo", "-h"],
+        ["plan", "-h"],
+        ["attribute", "-h"],
+        ["worker", "-h"],
+        ["doctor", "-h"],
+    ],
 )
 def test_help_fits_a_screen_and_has_an_example(arguments: list[str]) -> None:
     result = CliRunner().invoke(main, arguments)
@@ -56,7 +64,8 @@ def test_help_fits_a_screen_and_has_an_example(arguments: list[str]) -> None:
     assert len(lines) <= 32
     assert max(map(len, lines)) <= 80
     assert re.search(
-        r"Example:\n    (sbatch .*\\\n +')?pyattr (demo --|plan --|attribute job|worker job)",
+        r"Example:\n    (sbatch .*\\\n +')?"
+        r"pyattr (demo --|plan --|doctor --|attribute job|worker job)",
         result.output,
     )
 

@@ -31,11 +31,22 @@ def test_the_example_accepts_the_honest_scores_and_aborts_the_halved(monkeypatch
 
 def test_commands_are_one_line_each_and_ci_finds_the_test_command():
     commands = blocks("sh")
-    assert len(commands) == 2
+    assert len(commands) == 3
     assert all(
         command.count("\n") == 1 and command.startswith("python3 -m venv") for command in commands
     )
     assert sum("-m pytest" in command for command in commands) == 1
+
+
+def test_ci_and_the_message_of_a_missing_ffcv_name_the_line_that_the_readme_prints():
+    (command,) = (command for command in blocks("sh") if "[ffcv]" in command)
+    variable = 'PKG_CONFIG_PATH="$PWD/csrc/ffcv_build"'
+    assert f"{variable} .venv/bin/pip install '.[ffcv]'" in command
+    message = f"{variable} pip install '.[ffcv]'"
+    assert message in (ROOT / "pyattr/retraining/ffcv_loader.py").read_text()
+    ci = (ROOT / ".ci/run").read_text()
+    assert f"{variable} $bin/pip install -q -e '.[dev,ffcv]'" in ci
+    assert (ROOT / "csrc/ffcv_build/opencv4.pc").is_file()
 
 
 def test_importing_pyattr_loads_nothing_heavy():

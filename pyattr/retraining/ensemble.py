@@ -6,16 +6,18 @@ import copy
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from pyattr import kernels
 from pyattr.errors import Diverged, bad_value, check_count
 from pyattr.masks import Masks
 from pyattr.reference import MARGIN_KINDS
-from pyattr.retraining.mlp import MLPRecipe, MLPTrainer
+from pyattr.retraining.images import ImagePool, ImageSource
+from pyattr.retraining.mlp import MLPRecipe
 from pyattr.retraining.platform import (
     available_threads,
     check_device,
@@ -23,16 +25,42 @@ from pyattr.retraining.platform import (
     map_single_threaded,
 )
 from pyattr.retraining.pool import Pool
+from pyattr.retraining.resnet9 import ResNet9Recipe
 from pyattr.retraining.retrain import check_groups, check_runs
-from pyattr.retraining.softmax import SoftmaxRecipe, SoftmaxTrainer
+from pyattr.retraining.softmax import SoftmaxRecipe
 
-__all__ = ["Ensemble", "MLPRecipe", "SoftmaxRecipe"]
+__all__ = ["Ensemble", "MLPRecipe", "ResNet9Recipe", "SoftmaxRecipe", "Trainer"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 _EMPTY_SEED = 0  # of the empty models that fill up the last block
+
+
+class Trainer(Protocol):
+    """What a recipe makes of a pool: trains blocks of models."""
+
+    @property
+    def block(self) -> int:
+        """Number of models that are trained together."""
+
+    @property
+    def lanes(self) -> int:
+        """Number of blocks to train side by side on one graphics card."""
+
+    def logits(self, bits: NDArray[np.bool_], seeds: NDArray[np.uint64]) -> torch.Tensor:
+        """Train one block and return its test logits.
+
+        Parameters
+        ----------
+        bits : (block, n_examples) bool
+        seeds : (block,) uint64
+
+        Returns
+        -------
+        (block, n_targets, n_classes) float32
+        """
 
 
 class Ensemble:
@@ -43,9 +71,10 @@ class Ensemble:
 
     Parameters
     ----------
-    recipe : SoftmaxRecipe or MLPRecipe
+    recipe : SoftmaxRecipe, MLPRecipe or ResNet9Recipe
         How a model is trained.
     train_features : (n_examples, n_features) float32
+        ResNet-9 takes images, flattened channel by channel, or an `ImageSource`.
     train_labels : (n_examples,) int
     test_features : (n_targets, n_features) float32
         The outputs are margins at these.
@@ -77,8 +106,8 @@ class Ensemble:
 
     def __init__(
         self,
-        recipe: SoftmaxRecipe | MLPRecipe,
-        train_features: ArrayLike,
+        recipe: SoftmaxRecipe | MLPRecipe | ResNet9Recipe,
+        train_features: ArrayLike | ImageSource,
         train_labels: ArrayLike,
         test_features: ArrayLike,
         test_labels: ArrayLike,
@@ -88,17 +117,20 @@ class Ensemble:
         output: str = "logsumexp",
         n_threads: int | None = None,
     ) -> None:
-        if not isinstance(recipe, SoftmaxRecipe | MLPRecipe):
-            raise bad_value("recipe", "a SoftmaxRecipe or MLPRecipe", type(recipe).__name__)
+        if not isinstance(recipe, SoftmaxRecipe | MLPRecipe | ResNet9Recipe):
+            expected = "a SoftmaxRecipe, MLPRecipe or ResNet9Recipe"
+            raise bad_value("recipe", expected, type(recipe).__name__)
         if output not in MARGIN_KINDS:
             raise bad_value("output", " or ".join(MARGIN_KINDS), repr(output))
-        self._pool = Pool.of(train_features, train_labels, test_features, test_labels)
+        chosen: Any = recipe  # each has a pool and a trainer of its own, which fit each other
+        arrays = train_features, train_labels, test_features, test_labels
+        self._pool: Pool | ImagePool = chosen.pool(*arrays)
         self._groups = None if groups is None else check_groups(groups, self._pool.n_examples)
         self._device, self._output, self._recipe = check_device(device), output, recipe
         self._n_threads = _n_threads(n_threads)
         self._test_labels: NDArray[np.int64] = self._pool.test_labels.numpy()
-        self._trainer: SoftmaxTrainer | MLPTrainer
-        (self._trainer,) = self._run(lambda pool: recipe.trainer(pool, self._device), [self._pool])
+        self._trainer: Trainer
+        (self._trainer,) = self._run(lambda pool: chosen.trainer(pool, self._device), [self._pool])
 
     @property
     def n_train(self) -> int:
@@ -167,13 +199,7 @@ class Ensemble:
             JSON values only. Checksums are CRC-32: they catch the wrong file, not a cheat.
         """
         pool = self._pool
-        arrays = {
-            "train_features": pool.train_features,
-            "train_labels": pool.train_labels,
-            "test_features": pool.test_features,
-            "test_labels": pool.test_labels,
-        }
-        crc32 = {name: zlib.crc32(tensor.numpy().tobytes()) for name, tensor in arrays.items()}
+        crc32 = pool.crc32()
         if self._groups is not None:
             crc32["groups"] = zlib.crc32(self._groups.tobytes())
         return {
@@ -216,9 +242,12 @@ class Ensemble:
 
     def _run(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         with deterministic(self._device.type):
-            if self._device.type == "cuda":  # one stream
+            if self._device.type == "cpu":
+                return map_single_threaded(function, items, self._n_threads)
+            lanes = self._trainer.lanes if hasattr(self, "_trainer") else 1
+            if lanes == 1:  # one stream
                 return [function(item) for item in items]
-            return map_single_threaded(function, items, self._n_threads)
+            return map_single_threaded(function, items, lanes)
 
 
 def _check_finite(logits: NDArray[np.float32], start: int, seeds: NDArray[np.uint64]) -> None:

@@ -48,6 +48,8 @@ class MLPRecipe:
     weight_decay: float = 0.01
     init_scale: float = 0.25
 
+    pool = staticmethod(Pool.of)
+
     def __post_init__(self) -> None:
         for name in ("hidden", "n_steps", "batch_size"):
             check_count(name, getattr(self, name), 1)
@@ -80,6 +82,8 @@ class MLPTrainer:
     pool : Pool
     device : torch.device
     """
+
+    lanes = 1
 
     def __init__(self, recipe: MLPRecipe, pool: Pool, device: torch.device) -> None:
         self._recipe, self._device, self._n_targets = recipe, device, pool.n_targets

@@ -85,7 +85,9 @@ _SWITCHES: dict[str, tuple[Any, str, Any]] = {
     "fill_uninitialized_memory": (torch.utils.deterministic, "fill_uninitialized_memory", False),
     # No TF32, no bfloat16 inside float32 products.
     "cpu_matmul_precision": (torch.backends.mkldnn.matmul, "fp32_precision", "ieee"),  # type: ignore[attr-defined]
+    "cpu_convolution_precision": (torch.backends.mkldnn.conv, "fp32_precision", "ieee"),  # type: ignore[attr-defined]
     "cuda_matmul_precision": (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
+    "cuda_convolution_precision": (torch.backends.cudnn.conv, "fp32_precision", "ieee"),  # type: ignore[attr-defined]
     "cudnn_benchmark": (torch.backends.cudnn, "benchmark", False),
     "cudnn_deterministic": (torch.backends.cudnn, "deterministic", True),
 }
@@ -263,17 +265,16 @@ def check_equal_bytes(ensemble: Ensemble, seed: int = 0) -> dict[str, bool]:
     Parameters
     ----------
     ensemble : Ensemble
-        About ``block² + 12 block`` models are trained: a few seconds.
+        About ``block² + 14 block`` models are trained: a few seconds.
     seed : int
         Of the masks and seeds.
 
     Returns
     -------
     dict
-        ``alone``: a model trained alone; ``every_slot``: each of a block's models at each of its places
-        (CUDA: at 64 of them);
-        ``shuffled``: another order over several blocks, the last one not full; ``threads``: 1 and 2
-        threads. True where all bytes were equal.
+        ``repeated``: the same models again; ``alone``: a model trained alone; ``every_slot``: each of a
+        block's models at each of its places (CUDA: at 64 of them); ``shuffled``: another order over
+        several blocks, the last one not full; ``threads``: 1 and 2 threads. True where all bytes were equal.
     """
     block = ensemble.block
     n_models = 2 * block + 3
@@ -288,6 +289,7 @@ def check_equal_bytes(ensemble: Ensemble, seed: int = 0) -> dict[str, bool]:
     order = np.random.default_rng(seed).permutation(n_models)
     shifts = np.arange(min(block, _MAX_SHIFTS)) * max(1, block // _MAX_SHIFTS)
     return {
+        "repeated": same(np.arange(n_models)),
         "alone": all(same(ends[k : k + 1]) for k in range(len(ends))),
         "every_slot": same(((shifts[:, None] + np.arange(block)) % block).reshape(-1)),
         "shuffled": same(order),

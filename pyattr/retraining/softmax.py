@@ -49,6 +49,8 @@ class SoftmaxRecipe:
     n_steps: int = 30
     init_scale: float = 0.01
 
+    pool = staticmethod(Pool.of)
+
     def __post_init__(self) -> None:
         check_positive("l2", self.l2)
         check_count("n_steps", self.n_steps, 1)
@@ -72,6 +74,8 @@ class SoftmaxTrainer:
     pool : Pool
     device : torch.device
     """
+
+    lanes = 1
 
     def __init__(self, recipe: SoftmaxRecipe, pool: Pool, device: torch.device) -> None:
         self._recipe, self._n_classes, self._device = recipe, pool.n_classes, device

@@ -29,7 +29,7 @@ def made(recipe, n=150, n_features=20, n_classes=10, n_targets=29, **options):
 def test_full_size_block_gives_equal_bytes(recipe):
     ensemble = made(recipe, n=1000, n_features=64, n_targets=100)
     assert check_equal_bytes(ensemble) == dict.fromkeys(
-        ("alone", "every_slot", "shuffled", "threads"), True
+        ("repeated", "alone", "every_slot", "shuffled", "threads"), True
     )
 
 
@@ -81,8 +81,12 @@ class _Leaky:
 @pytest.mark.parametrize(
     ("leak", "unnoticed"),
     [
-        (lambda bits: np.full(len(bits), 1e-5 * bits.sum(), np.float32), {"every_slot", "threads"}),
-        (lambda bits: np.arange(len(bits), dtype=np.float32) * 1e-4, set()),
+        (
+            lambda bits: np.full(len(bits), 1e-5 * bits.sum(), np.float32),
+            {"repeated", "every_slot", "threads"},
+        ),
+        (lambda bits: np.arange(len(bits), dtype=np.float32) * 1e-4, {"repeated"}),
+        (lambda bits: RNG.random(len(bits), dtype=np.float32), set()),
     ],
 )
 def test_the_check_finds_a_leak(leak, unnoticed):
@@ -90,7 +94,7 @@ def test_the_check_finds_a_leak(leak, unnoticed):
     leaky._trainer = _Leaky(leaky._trainer, leak)
     found = {name for name, equal in check_equal_bytes(leaky).items() if not equal}
     assert {"alone", "shuffled"} <= found
-    assert {"alone", "every_slot", "shuffled", "threads"} - found <= unnoticed
+    assert {"repeated", "alone", "every_slot", "shuffled", "threads"} - found <= unnoticed
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -23,6 +23,7 @@ def switches():
         torch.get_num_threads(),
         torch.get_float32_matmul_precision(),
         torch.backends.cudnn.benchmark,
+        torch.backends.cudnn.conv.fp32_precision,
         torch.is_inference_mode_enabled(),
         torch.utils.deterministic.fill_uninitialized_memory,
     )
@@ -31,10 +32,10 @@ def switches():
 def test_switches_are_set_inside_and_put_back():
     before = switches()
     with deterministic():
-        assert switches() == (True, 1, "highest", False, True, False)
+        assert switches() == (True, 1, "highest", False, "ieee", True, False)
         with deterministic():
             pass
-        assert switches() == (True, 1, "highest", False, True, False)
+        assert switches() == (True, 1, "highest", False, "ieee", True, False)
     assert switches() == before
     with pytest.raises(KeyError), deterministic():
         raise KeyError

@@ -1,0 +1,72 @@
+"""`pyattr doctor`: whether this machine keeps what retraining promises."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pyattr.retraining.examination import Examination
+
+__all__ = ["doctor"]
+
+
+@click.command("doctor")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:<number>.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def doctor(device: str, as_json: bool) -> None:
+    """Prove on this machine that retraining repeats to the byte.
+
+    Trains the same models twice, alone and in company, on 1 and 2 threads, and says which class of
+    equality holds, for softmax regression, the small network and ResNet-9. Takes some ten seconds.
+    Ends with 0 if everything that is promised holds, else with 1.
+
+    \b
+    Example:
+      pyattr doctor --device cuda --json
+    """  # noqa: D301 - click's mark for lines to be kept
+    try:
+        from pyattr.retraining.examination import examine
+    except ImportError as error:
+        message = f"The doctor needs torch ({error}): pip install 'pyattr[torch]'."
+        raise click.ClickException(message) from error
+    try:
+        found = examine(device)
+    except (ValueError, RuntimeError) as error:
+        raise click.ClickException(" ".join(str(error).split())) from error
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        for line in _lines(found):
+            click.echo(line)
+    if not found.promises_hold:
+        sys.exit(1)
+
+
+def _lines(found: Examination) -> Iterator[str]:
+    """What was found, for people."""
+    yield "Versions"
+    for package, version in found.versions.items():
+        yield f"  {package:<10}{version or 'not installed'}"
+    yield "Extension"
+    for level, there in found.extension.items():
+        yield f"  {level:<13}{'yes' if there else 'no'}"
+    yield f"Platform class ({found.device})"
+    for name, value in found.platform_class.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {entry}" for key, entry in value.items()) or "none set"
+        yield f"  {name}: {value}"
+    yield "Equality"
+    for kind, checks in found.equal_bytes.items():
+        yield f"  {kind}: {found.sentence(kind)}"
+        yield f"    {', '.join(f'{name} {_yes(equal)}' for name, equal in checks.items())}"
+    yield f"  FFCV feed: {found.ffcv}"
+    yield "All promises hold." if found.promises_hold else "Not all promises hold."
+
+
+def _yes(equal: bool) -> str:
+    return "equal" if equal else "DIFFERENT"
