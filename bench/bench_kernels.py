@@ -35,6 +35,7 @@ import harness
 N_MASKS, N_TRAIN, N_TARGETS = 8000, 4000, 64
 N_ROWS, N_CLASSES = 1_000_000, 10
 N_SEEDS, N_WORDS = 1000, 10_000
+GRAM_KERNELS = ("carry-save adders", "AVX2 look-up", "VPOPCNTDQ")  # by number in csrc/gram.hpp
 
 
 def use_avx2() -> None:
@@ -177,16 +178,17 @@ def bench_gram(rounds: int, n_threads: int, n_train: int) -> dict[str, Any]:
     assert np.array_equal(exact_sums.gram(packed, n_train), dense.T @ dense)
     peers = {"pyattr": lambda: exact_sums.gram(packed, n_train)}
     fastest = _cpu.fastest_gram_kernel
-    if fastest():
 
-        def harley_seal() -> Any:
-            _cpu.fastest_gram_kernel = lambda: 0
-            try:
-                return exact_sums.gram(packed, n_train)
-            finally:
-                _cpu.fastest_gram_kernel = fastest
+    def slower(kernel: int) -> Any:
+        _cpu.fastest_gram_kernel = lambda: kernel
+        try:
+            return exact_sums.gram(packed, n_train)
+        finally:
+            _cpu.fastest_gram_kernel = fastest
 
-        peers["pyattr without VPOPCNTDQ"] = harley_seal
+    for kernel in reversed(range(fastest())):
+        name = f"pyattr, {GRAM_KERNELS[kernel]}"
+        peers[name] = lambda kernel=kernel: slower(kernel)
     peers |= {
         "scipy ssyrk, dense masks": lambda: ssyrk(1.0, dense.T),
         "numpy x.T @ x, dense masks": lambda: dense.T @ dense,

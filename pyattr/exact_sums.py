@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pyattr import _cpu, reference
+from pyattr import reference
 from pyattr.array_checks import check_exact, check_packed
 from pyattr.errors import bad_value, check_count
 from pyattr.kernels import backend, compiled
@@ -59,7 +59,7 @@ def gram(
         out += reference.gram(bits, n_train)
         return out
     for first in range(0, len(bits), _GRAM_ROWS):
-        put = _cpu.first_gram if fresh and first == 0 else compiled().gram
+        put = compiled().first_gram if fresh and first == 0 else compiled().gram
         _put_gram(bits[first : first + _GRAM_ROWS], n_train, put, out)
     return out
 
