@@ -8,7 +8,9 @@
 // Method.  64 consecutive summands are cut into 13 chunks (12 of 5 bits, one of 4). For a block of
 // L targets every chunk gets a table of its 32 subset sums, 26 KB for L = 16 float32: it stays in a
 // 32 KB L1 cache. An output then costs one vector load and one vector addition per 5 summands and L
-// targets. The transposed product first turns 64 x 64 bit blocks, so that both are the same loop.
+// targets. The transposed product first turns 64 x 64 bit blocks, so that both are the same loop
+// (csrc/subset_sums.hpp). A panel's words are laid out word by word for that loop: what streams
+// past the tables then leaves them in L1.
 //
 // Accumulator and order.  Table entry: at most 5 float32 summands, lowest index first. Then float32
 // over the chunks of a panel of 1,024 summands, first to last; then float64 over the panels, first
