@@ -43,15 +43,21 @@
 
 namespace pyattr {
 
-// Numbers of 4 bytes in the widest register of the level that PYATTR_CLONES picks here.
-inline int register_width() {
+// The level whose clones the loader picks here: 4 (AVX-512), 3 (AVX2) or 1 (baseline).
+inline int instruction_level() {
 #if defined(PYATTR_LEVELS) && PYATTR_LEVELS >= 3
-  if (__builtin_cpu_supports("avx512f")) return 16;
+  if (__builtin_cpu_supports("x86-64-v4")) return 4;
 #endif
 #if defined(PYATTR_LEVELS)
-  if (__builtin_cpu_supports("avx2")) return 8;
+  if (__builtin_cpu_supports("x86-64-v3")) return 3;
 #endif
-  return 4;
+  return 1;
+}
+
+// Numbers of 4 bytes in the widest register of that level.
+inline int register_width() {
+  const int level = instruction_level();
+  return level == 4 ? 16 : level == 3 ? 8 : 4;
 }
 
 }  // namespace pyattr
@@ -61,19 +67,3 @@ inline int register_width() {
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "packed masks are read as little-endian words"
 #endif
-
-namespace pyattr {
-
-// The level whose clones the loader picked: 4 (AVX-512), 3 (AVX2) or 1 (baseline).
-inline int instruction_level() {
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__) && \
-    !defined(PYATTR_NO_CLONES)
-#if !defined(PYATTR_AVX2)
-  if (__builtin_cpu_supports("x86-64-v4")) return 4;
-#endif
-  if (__builtin_cpu_supports("x86-64-v3")) return 3;
-#endif
-  return 1;
-}
-
-}  // namespace pyattr
