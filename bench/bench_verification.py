@@ -123,7 +123,7 @@ def size(n_sessions: int, save: Any) -> None:
         save(f"cube function standing in, n_train={n_train}", {"honest": summary(results)})
     for n_train, models_per_example in POOLED.items():
         data = datasets.load("fashion-mnist", n_train=n_train, n_test=1, seed=0)
-        own = provers.prover("softmax", provers.pooled(data), models_per_example)
+        own = provers.prover("softmax", data.pooled(4), models_per_example)
         columns: dict[str, list[pyattr.Verdict]] = {"honest": [], "halved": []}
         for session in range(n_sessions):
             shared = Recorded(own.retrain)

@@ -50,24 +50,6 @@ def prover(model: str, data: datasets.Dataset, models_per_example: int) -> Prove
     return Prover(retrain, pyattr.fit_datamodel(masks, np.concatenate(parts)), n_models, rate)
 
 
-def pooled(data: datasets.Dataset) -> datasets.Dataset:
-    """The dataset with images of 28x28 averaged to 7x7."""
-
-    def pool(images: np.ndarray) -> np.ndarray:
-        blocks = images.reshape(len(images), 7, 4, 7, 4)
-        return np.ascontiguousarray(blocks.mean(axis=(2, 4)).reshape(len(images), 49))
-
-    return datasets.Dataset(
-        data.name,
-        pool(data.train_images),
-        data.train_labels,
-        pool(data.test_images),
-        data.test_labels,
-        (7, 7),
-        data.class_names,
-    )
-
-
 @dataclass
 class Column:
     """The first few targets of a retrain function."""

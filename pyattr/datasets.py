@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -110,6 +110,33 @@ class Dataset:
     def n_test(self) -> int:
         """Number of test examples."""
         return len(self.test_labels)
+
+    def pooled(self, size: int) -> Dataset:
+        """The same examples, each square of `size` by `size` pixels averaged into one.
+
+        Parameters
+        ----------
+        size : int
+            Divides height and width.
+
+        Raises
+        ------
+        ValueError
+            If it does not.
+        """
+        size = check_count("size", size, 1)
+        *channels, height, width = self.image_shape
+        if height % size or width % size:
+            raise bad_value("size", f"a common divisor of {height} and {width}", size)
+        shape = (*channels, height // size, width // size)
+
+        def averaged(images: NDArray[np.float32]) -> NDArray[np.float32]:
+            squares = images.reshape(-1, height // size, size, width // size, size)
+            means = squares.mean(axis=(2, 4), dtype=np.float32)
+            return np.ascontiguousarray(means).reshape(len(images), math.prod(shape))
+
+        train, test = averaged(self.train_images), averaged(self.test_images)
+        return replace(self, train_images=train, test_images=test, image_shape=shape)
 
 
 @dataclass(frozen=True)

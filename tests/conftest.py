@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 from cuda_module import module_for_the_host
+from idx_files import write_fashion
 
 from pyattr import kernels
 
@@ -33,6 +35,14 @@ def n_threads(request: pytest.FixtureRequest) -> Iterator[int]:
     kernels.set_num_threads(request.param)
     yield request.param
     kernels.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def fashion_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fashion-MNIST's four files with 30 + 12 images of noise."""
+    folder = tmp_path_factory.mktemp("fashion")
+    write_fashion(folder, 30, 12)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@ from __future__ import annotations
 import gzip
 import http.server
 import io
-import struct
 import subprocess
 import sys
 import tarfile
@@ -12,29 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from idx_files import idx
 from sklearn.datasets import load_digits
 
 from pyattr import datasets
 from pyattr.datasets import load
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
-
-
-def idx(array):
-    return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
-
-
-@pytest.fixture(scope="module")
-def fashion_folder(tmp_path_factory):
-    """Fashion-MNIST's four files with 30 + 12 images of noise."""
-    folder = tmp_path_factory.mktemp("fashion")
-    rng = np.random.default_rng(0)
-    for part, n in (("train", 30), ("t10k", 12)):
-        images = rng.integers(0, 256, (n, 28, 28), np.uint8)
-        labels = rng.integers(0, 10, n, np.uint8)
-        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
-        (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
-    return folder
 
 
 def rows(images):
@@ -121,6 +104,34 @@ def test_fashion_mnist_from_a_folder(fashion_folder):
     part = load("fashion-mnist", n_train=7, n_test=3, path=str(fashion_folder))
     np.testing.assert_array_equal(part.train_images, data.train_images[:7])
     np.testing.assert_array_equal(part.test_labels, data.test_labels[:3])
+
+
+def test_pixels_are_pooled(fashion_folder):
+    data = load("fashion-mnist", path=fashion_folder, flip_fraction=0.2)
+    half = data.pooled(2)
+    assert (half.image_shape, half.train_images.dtype) == ((14, 14), np.float32)
+    for name in ("train_images", "test_images"):
+        images, small = getattr(data, name), getattr(half, name)
+        square = images.reshape(-1, 28, 28)[:, 4:6, 10:12].astype(np.float64).mean(axis=(1, 2))
+        np.testing.assert_allclose(small.reshape(-1, 14, 14)[:, 2, 5], square, rtol=1e-6)
+    assert half.train_flipped is data.train_flipped
+    assert half.train_labels is data.train_labels
+    assert_equal(data.pooled(1), data)
+    for size in (3, 0, 29):
+        with pytest.raises(ValueError, match=r"^size: expected"):
+            data.pooled(size)
+
+
+def test_colours_are_pooled_apart(monkeypatch):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, 3, 32, 32), np.uint8)
+    part = images, np.arange(20, dtype=np.uint8) % 10
+    monkeypatch.setattr(datasets, "read_cifar10", lambda path: (*part, *part))
+    data = load("cifar10", path=__file__)
+    small = data.pooled(4)
+    assert small.image_shape == (3, 8, 8)
+    expected = data.train_images.reshape(20, 3, 8, 4, 8, 4).mean(axis=(3, 5))
+    np.testing.assert_allclose(small.train_images.reshape(20, 3, 8, 8), expected, rtol=1e-5)
 
 
 def test_wrong_fashion_mnist_is_refused(fashion_folder, tmp_path):

@@ -15,6 +15,7 @@ from pyattr.errors import bad_value, check_count, check_probability
 __all__ = ["OWN", "Data", "Fit", "Job", "Models", "load_job"]
 
 OWN: Final = "own"
+_OF_IMAGES: Final = "resnet9"  # the recipe that reads images, not rows of features
 _MAX_SEED: Final = (1 << 64) - 1
 
 
@@ -32,6 +33,10 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Share of wrong training labels, to see whether the scores find them.
     path : str, optional
         Folder or archive of the dataset.
+    pool : int
+        Squares of so many by so many pixels are averaged into one, for small models.
+    feed : {"memory", "ffcv"}
+        Where ResNet-9 reads training images from. The same bytes either way, so the bank is the same.
     """
 
     name: Literal["digits", "fashion-mnist", "cifar10"]
@@ -40,6 +45,8 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     seed: int = 0
     flip_fraction: float = 0.0
     path: str | None = None
+    pool: int = 1
+    feed: Literal["memory", "ffcv"] = "memory"
 
 
 class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -195,6 +202,11 @@ def _check(job: Job) -> None:
         raise bad_value("data", expected, "one" if job.data is not None else "none")
     if recipe["kind"] == OWN:
         _check_own(recipe)
+    if job.data is not None:
+        check_count("data.pool", job.data.pool, 1)
+        if job.data.feed == "ffcv" and recipe["kind"] != _OF_IMAGES:
+            expected = f"'memory' unless recipe.kind is '{_OF_IMAGES}'"
+            raise bad_value("data.feed", expected, repr(job.data.feed))
 
 
 def _check_own(recipe: dict[str, Any]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from pyattr.jobs.job import OWN, Job
 from pyattr.masks import Masks
 
 if TYPE_CHECKING:
+    from pyattr.retraining.ffcv_loader import BetonImages
     from pyattr.retraining.recipes import RecordedRetrain
 
 __all__ = ["OwnRetrain", "Source", "dataset_of"]
@@ -60,20 +63,19 @@ class Source:
             If data or a package is missing.
         """
         job = self.job
-        if job.recipe["kind"] == OWN:
+        if job.data is None:
             return _own(job)
         # Loads torch, which one's own retrain may not need.
         from pyattr.retraining.recipes import Examples, make_recipe, make_retrain
 
         settings = {key: job.recipe[key] for key in job.recipe if key not in ("kind", "device")}
+        data = dataset_of(job)
         try:
-            recipe = make_recipe(job.recipe["kind"], settings)
+            recipe = make_recipe(job.recipe["kind"], settings, data.image_shape)
         except ValueError as error:
             raise ValueError(f"recipe.{error}") from error
-        data = dataset_of(job)
-        examples = Examples(
-            data.train_images, data.train_labels, data.test_images, data.test_labels
-        )
+        features = data.train_images if job.data.feed == "memory" else _beton(job, data)
+        examples = Examples(features, data.train_labels, data.test_images, data.test_labels)
         return make_retrain(recipe, examples, job.recipe.get("device", "cpu"))
 
     def platform(self) -> dict[str, Any]:
@@ -99,11 +101,35 @@ def dataset_of(job: Job) -> Dataset:
     if data is None:
         raise bad_value("data", "a table", "none")
     try:
-        return load(
+        loaded = load(
             data.name, data.n_train, data.n_targets, data.seed, data.flip_fraction, data.path
         )
+        return loaded if data.pool == 1 else loaded.pooled(data.pool)
     except ValueError as error:
-        raise ValueError(f"data.{str(error).replace('n_test:', 'n_targets:', 1)}") from error
+        said = re.sub("^n_test:", "n_targets:", re.sub("^size:", "pool:", str(error)))
+        raise ValueError(f"data.{said}") from error
+
+
+def _beton(job: Job, data: Dataset) -> BetonImages:
+    """Training images in FFCV's format, in a file that is written once and named by what it holds.
+
+    It lies with the results, where all workers of a cluster reach it.
+    """
+    from pyattr.retraining.ffcv_loader import BetonImages, write_beton
+    from pyattr.retraining.images import ImagesInMemory
+
+    *channels, height, width = data.image_shape
+    size = channels[0] if channels else 1, height, width
+    images = ImagesInMemory.of_features(data.train_images, *size).images
+    if images.dtype != np.uint8:
+        expected = "'memory' for pixels that are no whole multiples of 1/255"
+        raise bad_value("data.feed", expected, "'ffcv'")
+    name = f"train-{zlib.crc32(data.train_labels.data, zlib.crc32(images.data)):08x}.beton"
+    path = job.out_folder / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_beton(path, images, data.train_labels)
+    return BetonImages(path)
 
 
 def _own(job: Job) -> OwnRetrain:

@@ -18,6 +18,7 @@ from pyattr.retraining.worker import Task, Work
 
 __all__ = ["Part", "bank_of", "parts_of", "retry", "train"]
 
+_LEAST_CHUNK = 16  # for recipes that train one model at a time; enough for all lanes of a GPU
 _RETRIED = (Status.FAILED, Status.DIED)
 
 
@@ -54,7 +55,7 @@ def bank_of(job: Job) -> Bank:
         try:
             chunk = Bank.open(job.bank_url).manifest.chunk_rows
         except FileNotFoundError:
-            chunk = min(retrain.block, models.count)
+            chunk = min(max(retrain.block, _LEAST_CHUNK), models.count)
             chunk += chunk % 2 if models.design == "complement" else 0
     record = retrain.recipe_record()
     sizes = retrain.n_train, retrain.n_targets

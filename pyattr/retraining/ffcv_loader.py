@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import secrets
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -107,11 +108,14 @@ def write_beton(path: str | Path, images: NDArray[np.uint8], labels: ArrayLike) 
         raise OSError(f"path: expected room for {images.nbytes} bytes, got {free} in {path.parent}")
     fields = {"image": NDArrayField(np.dtype(np.uint8), images.shape[1:]), "label": IntField()}
     # One worker: with more, which of them writes which page is a race. The bar is FFCV's own.
-    partial = path.with_name(f"{path.name}.partial")
-    with contextlib.redirect_stderr(io.StringIO()):
-        writer = DatasetWriter(str(partial), fields, page_size=_PAGE, num_workers=1)
-        writer.from_indexed_dataset(_Examples(images, numbers))
-    partial.replace(path)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            writer = DatasetWriter(str(partial), fields, page_size=_PAGE, num_workers=1)
+            writer.from_indexed_dataset(_Examples(images, numbers))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class _Examples:

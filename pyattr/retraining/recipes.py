@@ -12,13 +12,22 @@ from numpy.typing import NDArray
 from pyattr.errors import bad_value
 from pyattr.masks import Masks
 from pyattr.retraining.ensemble import Ensemble
+from pyattr.retraining.images import ImageSource
 from pyattr.retraining.mlp import MLPRecipe
+from pyattr.retraining.resnet9 import ResNet9Recipe
+from pyattr.retraining.resnet9_network import LEAST_SIZE
 from pyattr.retraining.softmax import SoftmaxRecipe
 
 __all__ = ["RECIPES", "Examples", "RecordedRetrain", "make_recipe", "make_retrain"]
 
-RECIPES: Final[dict[str, type[Any]]] = {"softmax": SoftmaxRecipe, "mlp": MLPRecipe}
+RECIPES: Final[dict[str, type[Any]]] = {
+    "softmax": SoftmaxRecipe,
+    "mlp": MLPRecipe,
+    "resnet9": ResNet9Recipe,
+}
 """By the name that stands in a job; a recipe is a frozen dataclass that `Ensemble` trains."""
+
+_OF_IMAGES: Final = ("channels", "height", "width")  # fields that follow from the data
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +36,14 @@ class Examples:
 
     Attributes
     ----------
-    train_features : (n_examples, n_features) float32
+    train_features : (n_examples, n_features) float32, or ImageSource
+        The latter for recipes of images.
     train_labels : (n_examples,) int64
     test_features : (n_targets, n_features) float32
     test_labels : (n_targets,) int64
     """
 
-    train_features: NDArray[np.float32]
+    train_features: NDArray[np.float32] | ImageSource
     train_labels: NDArray[np.int64]
     test_features: NDArray[np.float32]
     test_labels: NDArray[np.int64]
@@ -61,7 +71,9 @@ class RecordedRetrain(Protocol):
         """Everything that determines the outputs besides mask, seed and platform class."""
 
 
-def make_recipe(kind: str, settings: Mapping[str, Any]) -> Any:
+def make_recipe(
+    kind: str, settings: Mapping[str, Any], image_shape: tuple[int, ...] | None = None
+) -> Any:
     """Make a recipe from its name and what differs from its defaults.
 
     Parameters
@@ -69,22 +81,40 @@ def make_recipe(kind: str, settings: Mapping[str, Any]) -> Any:
     kind : str
         Of `RECIPES`.
     settings : mapping
-        Fields of the recipe; types as its defaults have.
+        Fields of the recipe; types as its defaults have. Not the size of images.
+    image_shape : tuple of int, optional
+        (height, width) or (channels, height, width); "resnet9" needs it.
 
     Raises
     ------
     ValueError
-        If one is unknown, or of another type or out of range; the message names it.
+        If one is unknown, or of another type or out of range, or the images are too small; the
+        message names it.
     """
     if kind not in RECIPES:
         raise bad_value("kind", " or ".join(map(repr, RECIPES)), repr(kind))
     known = {field.name: field.default for field in fields(RECIPES[kind])}
+    size: dict[str, int] = {}
+    if known.keys() >= set(_OF_IMAGES):
+        size = _image_size(kind, image_shape)
+        known = {name: default for name, default in known.items() if name not in size}
     for name, value in settings.items():
         if name not in known:
             raise bad_value(name, f"a setting of {kind}: {', '.join(known)}", "another")
         if not _of_type(value, known[name]):
             raise bad_value(name, f"{type(known[name]).__name__} as {known[name]!r}", repr(value))
-    return RECIPES[kind](**settings)
+    return RECIPES[kind](**settings, **size)
+
+
+def _image_size(kind: str, image_shape: tuple[int, ...] | None) -> dict[str, int]:
+    if image_shape is None or len(image_shape) not in (2, 3):
+        raise bad_value("image_shape", "that of the images", image_shape)
+    height, width = image_shape[-2:]
+    if min(height, width) < LEAST_SIZE:
+        expected = f"a recipe for images below {LEAST_SIZE} x {LEAST_SIZE} pixels"
+        raise bad_value("kind", expected, f"{kind!r} for {height} x {width}")
+    channels = image_shape[0] if len(image_shape) == 3 else 1
+    return dict(zip(_OF_IMAGES, (channels, height, width), strict=True))
 
 
 def _of_type(value: object, like: object) -> bool:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from pyattr.jobs import load_job
-from pyattr.jobs.source import Source
+from pyattr.cli import main
+from pyattr.jobs import Source, load_job
+from pyattr.jobs.training import bank_of
+from pyattr.retraining.worker import Done, Task, Work, Worker
 
 GOOD = """\
 bank = "here"
@@ -56,6 +61,9 @@ def test_defaults_and_paths(tmp_path):
         ("held_out = 0", 'design = "other"', "line 14: models.design: invalid enum value 'other'"),
         ("held_out = 0", "seed = -1", "line 14: models.seed: expected a number from 0 to"),
         ("held_out = 0", "held_out_seed = 0", "line 14: models.held_out_seed: expected another"),
+        ('name = "digits"', 'name = "digits"\npool = 0', "line 5: data.pool: expected a whole number of at"),
+        ('name = "digits"', 'name = "digits"\nfeed = "disk"', "line 5: data.feed: invalid enum value 'disk'"),
+        ('name = "digits"', 'name = "digits"\nfeed = "ffcv"', "line 5: data.feed: expected 'memory' unless"),
         ("[models]", "[model]", "line 12: model: expected no such key"),
         ('name = "digits"', 'name = "mnist"', "line 4: data.name: invalid enum value 'mnist'"),
         ('bank = "here"', "bank = 3", "line 1: bank: expected 'str', got 'int'"),
@@ -125,10 +133,103 @@ def test_an_own_retrain_that_is_not_there(tmp_path, old, new, words):
         ('kind = "softmax"', 'kind = "forest"', r"recipe\.kind: expected 'softmax' or 'mlp'"),
         ("n_targets = 4", "n_targets = 0", r"data\.n_targets: expected a whole number"),
         ("n_train = 50", "n_train = 5000", r"data\.n_train: expected at most"),
+        (
+            "n_train = 50",
+            "n_train = 50\npool = 3",
+            r"data\.pool: expected a common divisor of 8 and 8",
+        ),
         ("n_steps = 10", 'device = "tpu"', "device: expected 'cpu'"),
+        (
+            '"softmax"\nn_steps = 10',
+            '"resnet9"',
+            r"recipe\.kind: .* below 12 x 12 pixels, .* 8 x 8",
+        ),
     ],
 )
 def test_recipes_and_data_name_the_key(tmp_path, old, new, words):
     pytest.importorskip("torch")
     with pytest.raises(ValueError, match=words):
         Source(load_job(write(tmp_path, GOOD.replace(old, new))))()
+
+
+IMAGES = """\
+[data]
+name = "fashion-mnist"
+path = "{path}"
+
+[recipe]
+kind = "resnet9"
+width_multiplier = 0.125
+epochs = 1
+batch_size = 8
+
+[models]
+count = 2
+held_out = 0
+chunk = 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "epochs = 1",
+            "channels = 1",
+            r"recipe\.channels: expected a setting of resnet9: epochs, ",
+        ),
+        ("epochs = 1", "translate = 90", r"recipe\.translate: expected"),
+        ("epochs = 1", 'precision = "half"', r"recipe\.precision: expected bfloat16 or float32"),
+        ("[recipe]", "pool = 4\n[recipe]", r"recipe\.kind: .* below 12 x 12 pixels, .* 7 x 7"),
+        (
+            "[recipe]",
+            'feed = "ffcv"\npool = 2\n[recipe]',
+            r"data\.feed: expected 'memory' for pixels",
+        ),
+    ],
+)
+def test_resnet9_names_the_key(tmp_path, fashion_folder, old, new, words):
+    pytest.importorskip("torch")
+    text = IMAGES.format(path=fashion_folder).replace(old, new)
+    with pytest.raises(ValueError, match=words):
+        Source(load_job(write(tmp_path, text)))()
+
+
+@pytest.mark.parametrize(("pool", "size"), [(1, 28), (2, 14)])
+def test_resnet9_takes_the_size_of_images_from_the_data(tmp_path, fashion_folder, pool, size):
+    pytest.importorskip("torch")
+    text = IMAGES.format(path=fashion_folder).replace("[recipe]", f"pool = {pool}\n[recipe]")
+    retrain = Source(load_job(write(tmp_path, text)))()
+    record = retrain.recipe_record()
+    recipe = record["recipe"]
+    assert (recipe["channels"], recipe["height"], recipe["width"]) == (1, size, size)
+    assert recipe["kind"] == "ResNet9Recipe"
+    assert (retrain.n_train, retrain.n_targets, record["n_features"]) == (30, 12, size * size)
+
+
+@pytest.mark.filterwarnings("ignore")  # FFCV imports what Python is about to drop
+def test_either_feed_of_images_fills_the_same_bank(tmp_path, fashion_folder):
+    pytest.importorskip("torch")
+    pytest.importorskip("ffcv")
+    banks = []
+    for feed in ("memory", "ffcv"):
+        folder = tmp_path / feed
+        folder.mkdir()
+        text = IMAGES.format(path=fashion_folder).replace("[recipe]", f'feed = "{feed}"\n[recipe]')
+        job = load_job(write(folder, text))
+        bank = bank_of(job)
+        assert isinstance(Worker(Work(bank.url, Source(job)))(Task(0, 0)), Done)
+        banks.append((bank.manifest, bank.read(0, 0).tobytes()))
+        assert len(list(job.out_folder.glob("*"))) == (feed == "ffcv")  # one file for all
+    assert banks[0] == banks[1]
+    assert np.isfinite(np.frombuffer(banks[0][1], np.float32)).all()
+
+
+def test_a_missing_ffcv_says_which_line_to_run(tmp_path, fashion_folder, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setitem(sys.modules, "ffcv", None)
+    text = IMAGES.format(path=fashion_folder).replace("[recipe]", 'feed = "ffcv"\n[recipe]')
+    result = CliRunner().invoke(main, ["attribute", str(write(tmp_path, text))])
+    assert result.exit_code == 1
+    assert "pip install '.[ffcv]'" in result.output
+    assert not (tmp_path / "bank").exists()
