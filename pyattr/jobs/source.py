@@ -124,12 +124,18 @@ def _beton(job: Job, data: Dataset) -> BetonImages:
     if images.dtype != np.uint8:
         expected = "'memory' for pixels that are no whole multiples of 1/255"
         raise bad_value("data.feed", expected, "'ffcv'")
-    name = f"train-{zlib.crc32(data.train_labels.data, zlib.crc32(images.data)):08x}.beton"
-    path = job.out_folder / name
+    checksum = zlib.crc32(images.data)
+    path = job.out_folder / f"train-{zlib.crc32(data.train_labels.data, checksum):08x}.beton"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_beton(path, images, data.train_labels)
-    return BetonImages(path)
+    source, found = BetonImages(path), 0
+    for chunk in source.chunks():
+        found = zlib.crc32(chunk.data, found)
+    if found != checksum:
+        expected = f"{path} as it was written; delete it, and it is written again"
+        raise bad_value("data.feed", expected, "other images")
+    return source
 
 
 def _own(job: Job) -> OwnRetrain:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from pyattr.cli import main
+from pyattr.datasets import load
 from pyattr.jobs import Source, load_job
 from pyattr.jobs.training import bank_of
 from pyattr.retraining.worker import Done, Task, Work, Worker
@@ -222,6 +223,13 @@ def test_either_feed_of_images_fills_the_same_bank(tmp_path, fashion_folder):
         banks.append((bank.manifest, bank.read(0, 0).tobytes()))
         assert len(list(job.out_folder.glob("*"))) == (feed == "ffcv")  # one file for all
     assert banks[0] == banks[1]
+    (file,) = job.out_folder.glob("*.beton")
+    data = bytearray(file.read_bytes())
+    image = load("fashion-mnist", path=fashion_folder).train_images[3] * 255
+    data[data.index(np.rint(image).astype(np.uint8).tobytes())] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match=r"data\.feed: expected .*\.beton as it was written"):
+        Source(job)()
     assert np.isfinite(np.frombuffer(banks[0][1], np.float32)).all()
 
 
