@@ -4,8 +4,8 @@ For each case (``--cases``, all by default) `pyattr attribute` is started, kille
 (SIGKILL) when a third of its chunks is stored, and started again until it ends. Then:
 
 - chunks that were there at the kill must have the same bytes afterwards;
-- some chunks, first those that were being trained at the kill, are trained again by one process that
-  nothing interrupts, into a bank of their own: the same bytes;
+- some chunks (``--again``), half of them the first that were missing at the kill, are trained again by
+  processes that nothing interrupts, into a bank of their own: the same bytes;
 - `pyattr.verify` (method "gap", δ = 0.05) judges the published scores, and half of them, by fresh
   trainings of the job's trainer. Both judgements have the same masks and seeds, so what both ask for is
   trained once.
@@ -18,8 +18,8 @@ variance of a short training. Scores to within ε of the remaining 5% would take
 ``resnet9`` is reduced to N = 50, 8 channels, images of 14 x 14 and 20 steps, where subsets explain about
 half.
 
-Run: ``python bench/bench_attribute.py [--cases mlp resnet9] [--folder DIR]``. A case that was recorded is
-kept in results/attribute.json until it is run again.
+Run: ``python bench/bench_attribute.py [--cases mlp resnet9] [--folder DIR] [--again N]``. A case that
+was recorded is kept in results/attribute.json until it is run again.
 """
 
 from __future__ import annotations
@@ -42,14 +42,16 @@ import pyattr
 from pyattr import jobs
 from pyattr.jobs.training import Part, bank_of, parts_of
 from pyattr.retraining.bank import Bank
-from pyattr.retraining.worker import Done, Task, Work, Worker
+from pyattr.retraining.executors import Executor, workers
+from pyattr.retraining.scheduling import fill
+from pyattr.retraining.worker import Task, Work
 from pyattr.verification.cheats import HalvedScores
 from pyattr.verification.evaluate import Recorded
 
 ROOT = Path(__file__).parents[1]
 SEED = 40_000  # of the judgements
 DELTA = 0.05
-# Job file, ε, chunks to train again.
+# Job file, ε.
 CASES = {
     "mlp": (
         """
@@ -71,7 +73,6 @@ held_out = 512
 chunk = 256
 """,
         0.08,
-        8,
     ),
     "resnet9": (
         """
@@ -98,7 +99,6 @@ held_out = 128
 chunk = 16
 """,
         0.08,
-        8,
     ),
 }
 
@@ -154,9 +154,9 @@ def trained_again(job: jobs.Job, folder: Path, at_the_kill: list[str], n: int) -
     missing = [c for c in range(fit.n_chunks) if f"seed-{fit.seed}/c.{c}.0" in at_the_kill]
     others = np.random.default_rng(0).permutation(fit.n_chunks).tolist()
     chosen = list(dict.fromkeys([*missing[: n // 2], *others]))[:n]
-    worker = Worker(Work(fresh.url, jobs.Source(job)))
-    for chunk in chosen:
-        assert isinstance(worker(Task(fit.seed, chunk)), Done)
+    tasks = [Task(fit.seed, chunk) for chunk in chosen]
+    with workers(Executor(), Work(fresh.url, jobs.Source(job))) as pool:
+        fill(pool, tasks, len(tasks), bank.manifest.chunk_rows)
     here, there = chunk_files(folder / "fresh"), chunk_files(Path(job.bank_url))
     return {
         "chunks": len(here),
@@ -185,9 +185,9 @@ def judged(job: jobs.Job, epsilon: float) -> dict[str, Any]:
     return record
 
 
-def case(name: str, folder: Path) -> dict[str, Any]:
+def case(name: str, folder: Path, n_again: int) -> dict[str, Any]:
     """Run one case from the job file to the verdicts."""
-    text, epsilon, n_again = CASES[name]
+    text, epsilon = CASES[name]
     file = folder / "job.toml"
     file.write_text(text.lstrip())
     job = jobs.load_job(file)
@@ -225,12 +225,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--folder", help="of the banks, on a disk; a temporary one by default")
+    parser.add_argument("--again", type=int, default=32, help="Chunks to train again.")
     options = parser.parse_args()
     path = harness.RESULTS / "attribute.json"
     results: dict[str, Any] = json.loads(path.read_text())["results"] if path.exists() else {}
     for name in options.cases:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            results[name] = case(name, Path(folder))
+            results[name] = case(name, Path(folder), options.again)
         print(name, json.dumps(results[name], indent=1), flush=True)
         harness.write("attribute", results, n_threads=os.cpu_count() or 1)
     assert all(claimed(results[name]) for name in options.cases)

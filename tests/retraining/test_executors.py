@@ -106,22 +106,27 @@ def test_small_subsets_and_missing_classes_are_their_row_s_own():
 def test_the_built_in_recipes_train_on_any_subset():
     pytest.importorskip("torch")
     from pyattr.masks import Masks
-    from pyattr.retraining.recipes import Examples, make_recipe, make_retrain
+    from pyattr.retraining.recipes import RECIPES, Examples, make_recipe, make_retrain
 
     rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((40, 3), dtype=np.float32), np.arange(40) % 2
+    x, y = rng.random((40, 144), dtype=np.float32), np.arange(40) % 2
     bits = np.zeros((4, 30), np.bool_)
     bits[1, 3] = bits[2, ::2] = bits[3] = True  # none, one, one class, all
-    for kind in ("softmax", "mlp"):
-        retrain = make_retrain(make_recipe(kind, {}), Examples(x[:30], y[:30], x[30:], y[30:]))
+    examples = Examples(x[:30], y[:30], x[30:], y[30:])
+    small = {"width_multiplier": 0.125, "epochs": 1.0, "batch_size": 4}
+    for kind in RECIPES:
+        settings = small if kind == "resnet9" else {}
+        retrain = make_retrain(make_recipe(kind, settings, (12, 12)), examples)
         outputs, failures = train_rows(retrain, Masks.pack(bits), np.arange(4, dtype=np.uint64), 10)
         assert not failures
         assert np.isfinite(outputs).all()
     wild = make_recipe("mlp", {"learning_rate": 1e30})
-    retrain = make_retrain(wild, Examples(x[:30], y[:30], x[30:], y[30:]))
+    retrain = make_retrain(wild, examples)
     outputs, failures = train_rows(retrain, Masks.pack(bits), np.arange(4, dtype=np.uint64), 10)
     assert statuses(outputs).tolist() == [0, 1, 1, 1]
     assert "expected training that ends in finite logits" in failures[3][1]
+    with pytest.raises(ValueError, match=r"^image_shape: expected"):
+        make_recipe("resnet9", {})
 
 
 def test_a_trainer_that_never_works_stores_nothing(tmp_path):
