@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -119,6 +120,18 @@ def test_scores_and_their_quality_are_written(finished):
     assert record["held_out"]["lds"]["mean"] > 0.95
     assert record["held_out"]["r2"]["quantiles"]["0.0"] > 0.9
     assert len(record["held_out"]["r2"]["per_target"]) == N_TARGETS
+
+
+def test_what_was_published_is_verified_as_the_docs_say(finished, monkeypatch, capsys):
+    text = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(finished)
+    monkeypatch.setattr("secrets.randbits", lambda bits: 1)  # the same challenge in every run
+    exec(compile(code, "jobs.md", "exec"), {"__name__": "docs"})
+    halved = pyattr.Attribution(scores=scores_of(finished).scores / 2)
+    monkeypatch.setattr("pyattr.load_attribution", lambda path: halved)
+    exec(compile(code, "jobs.md", "exec"), {"__name__": "docs"})
+    assert capsys.readouterr().out.split() == ["ACCEPT", "ABORT"]
 
 
 def test_scores_of_noise_have_no_quality(in_process, tmp_path):
