@@ -11,16 +11,22 @@ import numpy.typing as npt
 
 from pyattr.masks import Masks, sample_seeds
 from pyattr.planning.situation import Prices, Situation
+from pyattr.protocol.arrays import as_clip
 from pyattr.protocol.challenges import parameters_of
 from pyattr.protocol.encoding import Layout, encode, frame_size
+from pyattr.protocol.manifest import Subject
 from pyattr.protocol.messages import (
+    LEAVES,
     Challenge,
     Commitment,
     Decision,
-    Response,
+    Invitation,
+    Outputs,
+    OutputsCommitment,
     attribution_layout,
-    response_layout,
+    outputs_layout,
 )
+from pyattr.protocol.method import Terms
 from pyattr.protocol.paper_session import planned_pairs, room_for_corruption
 from pyattr.verification.challenge import Honest, choose_challenge
 from pyattr.verification.clusters import ClusterDesign
@@ -40,6 +46,14 @@ MOST_PAIRS: Final = (
     1 << 28
 )  # that a message may ask for; the size of larger ones is in their outputs
 SPOT_CHECK_SHARE: Final = 0.2  # of δ, as `pyattr.Verifier` takes it by default
+SESSION_DEFAULTS: Final[dict[str, Any]] = {
+    "subject": Subject(),
+    "clip_agreed": False,
+    "attempts": 1,
+    "design": None,
+    "prover": "",
+    "verifier": "",
+}
 
 
 @dataclass(frozen=True)
@@ -224,24 +238,24 @@ def _scores_bytes(situation: Situation) -> int:
 
 
 def exchanged_bytes(design: ClusterDesign | ResidualDesign, situation: Situation) -> int:
-    """Size of the four messages of a session."""
+    """Size of all messages of a session, without signatures."""
     digest, n, t = "0" * 64, situation.n_train, situation.n_targets
     words = design
     if isinstance(design, ResidualDesign) and design.n_pairs > MOST_PAIRS:
         words = replace(design, n_pairs=MOST_PAIRS)
     link = {"session": digest, "parent": digest}
+    terms = Terms(situation.criterion, n, t, 0, 0, None, 0.0, SPOT_CHECK_SHARE)
+    method = "gap" if isinstance(design, ClusterDesign) else "paper"
+    clip = as_clip(situation.frame.clip)
+    delta = float(situation.criterion.delta)
+    manifest = terms.stated(method, clip, **SESSION_DEFAULTS, delta=delta)
     messages = (
-        Commitment(nonce=digest, n_train=n, n_targets=t, digest=digest),
-        Challenge(
-            **link,
-            nonce=digest,
-            design=parameters_of(words),
-            p=design.p,
-            clip=float(np.float32(situation.frame.clip)),
-            seed="0" * 16,
-        ),
-        Response(**link, salt=digest),
+        Invitation(manifest=manifest, randomness=digest, checks=digest),
+        Commitment(parent=digest, randomness=digest, digest=digest),
+        Challenge(**link, randomness=digest, design=parameters_of(words), seed="0" * 16),
+        OutputsCommitment(**link, root=digest, n_leaves=min(design.n_evaluations, LEAVES)),
+        Outputs(**link, salt=digest, leaf_key=digest),
         Decision(**link, outcome="ACCEPT"),
     )
-    tensors = _tensor_bytes(response_layout(design.n_evaluations, n, t))
+    tensors = _tensor_bytes(outputs_layout(design.n_evaluations, n, t))
     return sum(len(encode(message)) for message in messages) + tensors

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pyattr.errors import ProtocolError
 from pyattr.masks import Masks
-from pyattr.protocol.messages import Challenge, ClusterParameters, ResidualParameters
+from pyattr.protocol.words import ClusterParameters, ResidualParameters
 from pyattr.verification.clusters import ClusterDesign
 from pyattr.verification.residual import ResidualDesign
 
@@ -34,7 +34,7 @@ def parameters_of(design: Design) -> ClusterParameters | ResidualParameters:
     return ResidualParameters(n_pairs=design.n_pairs, rho=design.rho)
 
 
-def design_of(challenge: Challenge) -> Design:
+def design_of(words: ClusterParameters | ResidualParameters, p: float) -> Design:
     """The design that a challenge asks for.
 
     Raises
@@ -42,11 +42,10 @@ def design_of(challenge: Challenge) -> Design:
     ProtocolError
         If there is no such design.
     """
-    words = challenge.design
     try:
         if isinstance(words, ClusterParameters):
-            return ClusterDesign(words.n_clusters, words.n_leaves, challenge.p, words.rho)
-        return ResidualDesign(words.n_pairs, words.rho, challenge.p)
+            return ClusterDesign(words.n_clusters, words.n_leaves, p, words.rho)
+        return ResidualDesign(words.n_pairs, words.rho, p)
     except ValueError as error:
         raise ProtocolError(f"design: expected one that exists, got {error}") from None
 

@@ -44,8 +44,8 @@ __all__ = [
     "frame_size",
 ]
 
-MAGIC: Final = b"pyattr\x00\x01"
-HEADER_CAP: Final = 2048
+MAGIC: Final = b"pyattr\x00\x02"
+HEADER_CAP: Final = 2**14
 _PREFIX: Final = len(MAGIC) + 4
 _ITEM_BYTES: Final = {"F32": 4}
 
@@ -165,7 +165,7 @@ def decode_header(
     if len(data) > most_bytes:
         raise ProtocolError(f"message: expected at most {most_bytes} bytes, got {len(data)}")
     if len(data) < _PREFIX or data[: len(MAGIC)] != MAGIC:
-        raise ProtocolError("message: expected the mark of pyattr messages, version 1, got others")
+        raise ProtocolError("message: expected the mark of pyattr messages, version 2, got others")
     length = int.from_bytes(data[len(MAGIC) : _PREFIX], "little")
     if length > HEADER_CAP or length > len(data) - _PREFIX:
         raise ProtocolError(f"header: expected at most {HEADER_CAP} bytes, all there, got {length}")
