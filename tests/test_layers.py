@@ -31,6 +31,9 @@ def importers(name: str) -> set[str]:
         ("pyattr._cpu", {"kernels.py", "solvers.py"}),
         ("pyattr._cuda", {"kernels.py"}),
         ("hashlib", {"protocol/hashing.py", "dataset_files.py"}),
+        ("hmac", {"protocol/hashing.py"}),
+        ("cryptography", {"protocol/signing.py"}),
+        ("securesystemslib", {"protocol/signing.py"}),
         ("pickle", {"dataset_files.py", "retraining/retrain.py"}),
     ],
 )

@@ -17,10 +17,13 @@ __all__ = [
     "SALT_BYTES",
     "commit",
     "equal",
+    "keyed_hash",
     "keystream",
     "labelled_hash",
     "message_hash",
     "session_id",
+    "tree_leaf",
+    "tree_node",
 ]
 
 SALT_BYTES: Final = 32
@@ -102,6 +105,34 @@ def session_id(commitment: bytes) -> str:
         contains the verifier's.
     """
     return labelled_hash("session/2", commitment)
+
+
+def keyed_hash(key: bytes, data: bytes) -> bytes:
+    """HMAC-SHA256 (RFC 2104): 32 bytes that say nothing about one another without the key.
+
+    Parameters
+    ----------
+    key : bytes
+        For one purpose only: there is no label.
+    data : bytes
+    """
+    return hmac.digest(key, data, "sha256")
+
+
+def tree_leaf(*parts: bytes | memoryview) -> bytes:
+    """Hash of a leaf of a Merkle tree: SHA-256 of 0x00 and the parts (RFC 9162, section 2.1.1).
+
+    The parts are joined as they are, so only the last may have a length that is not fixed.
+    """
+    return hashlib.sha256(b"".join((b"\x00", *parts))).digest()
+
+
+def tree_node(left: bytes, right: bytes) -> bytes:
+    """Hash of an inner node of a Merkle tree: SHA-256 of 0x01 and its children (RFC 9162).
+
+    The first byte tells nodes from leaves, so no node can be shown as a leaf.
+    """
+    return hashlib.sha256(b"\x01" + left + right).digest()
 
 
 def equal(left: str, right: str) -> bool:

@@ -142,7 +142,7 @@ class Prover:
         Returns
         -------
         tuple of bytes
-            The messages to send, in order: one after the invitation, two after the challenge, none at the end.
+            The messages to send, in order: one after the invitation, two after the challenge, none at last.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Whether what a prover opened is right in substance: each function checks one tensor or raises `Rejected`."""
+"""Whether what a prover opened is right in substance: each function checks one thing or raises."""
 
 from __future__ import annotations
 

@@ -115,7 +115,8 @@ def choose_rows(uniforms: npt.NDArray[np.uint64], n_checked: int) -> npt.NDArray
     ----------
     uniforms : (n_outputs,) uint64
         Independent and uniform, and unknown to the prover until it is bound to its outputs. All sets of
-        `n_checked` rows are then equally likely, but for two equal numbers (below 2^-30 up to 100,000 outputs).
+        `n_checked` rows are then equally likely, but where two numbers are equal: with 100,000 outputs in
+        one draw of 10^9.
     n_checked : int
 
     Returns

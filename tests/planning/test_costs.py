@@ -80,8 +80,7 @@ def test_bytes_and_checks_are_those_of_a_session(n_targets):
     costs = plan(60, n_targets, r2=0.99, prover_price=0.1).method("gap interactive")
     published = function.best
     seen = [
-        run_counted(function, published, seed, design=costs.design, clip=20.0)
-        for seed in range(15)
+        run_counted(function, published, seed, design=costs.design, clip=20.0) for seed in range(15)
     ]
     assert all(n == pytest.approx(costs.n_bytes, rel=0.02) for _, n in seen)
     assert all(verdict.n_prover_retrained == costs.prover_trainings for verdict, _ in seen)

@@ -240,11 +240,23 @@ def test_drift_within_the_tolerance_is_allowed_and_paid_for():
             return FUNCTION(masks, seeds) + np.float32(0.9 * tau)
 
     # So few pairs that all outputs are checked: the limits then differ by the drift alone.
-    few = {"design": ClusterDesign(23), "seed": 2}
-    exact = session(FUNCTION, HONEST, **few)
-    drifted = session(Drifts(), HONEST, **few, tolerance=tau)
-    assert exact.n_retrained == 46
+    design = ClusterDesign(23)
+    provers, verifiers = secrets_of(2)
+    prover = Prover(Drifts(), HONEST, tolerance=tau, secret=provers)
+    verifier = Verifier(FUNCTION, design=design, clip=CLIP, tolerance=tau, secret=verifiers)
+    asked = header(exchange(prover, verifier)[2])
+    drifted = verifier.verdict
+    assert drifted.n_retrained == 46
     assert drifted.outcome is Outcome.ACCEPT
+    masks, seeds = design.draw(int(asked.seed, 16), 60)
+    exact = judge_gap(
+        Criterion(clip=CLIP),
+        design,
+        masks,
+        FUNCTION(masks, seeds),
+        LinearScores.of(HONEST),
+        delta=0.04,
+    )
     assert session(Drifts(), HONEST, seed=2).details["check"] == "spot check"
     assert session(Drifts(), HONEST, seed=2, tolerance=0.5 * tau).details["check"] == "spot check"
     root = np.sqrt(drifted.gap_upper) - np.sqrt(exact.gap_upper)
