@@ -172,6 +172,21 @@ def test_another_number_of_leaves_is_refused_though_the_path_would_fit():
         assert accepts(head, n_leaves, claimed, rows[0])  # so the number must come with the head
 
 
+def test_a_refusal_says_which_bound_was_passed():
+    rows = rows_of(5)
+    head = root(rows, KEY, context=CONTEXT)
+    opening = inclusion_proof(rows, KEY, 4, context=CONTEXT)
+    changes = {
+        "observed index 5, allowed index below 5": {"index": 5},
+        "observed 6 leaves, allowed 5 leaves": {"n_leaves": 6},
+        "observed path of 0, allowed path of 1": {"path": ()},
+        f"observed root .{{64}}, allowed root {head}": {"salt": "00" * 32},
+    }
+    for says, change in changes.items():
+        with pytest.raises(Rejected, match=f"outputs commitment: {says}"):
+            verify_opening(head, 5, replace(opening, **change), rows[4])
+
+
 @pytest.mark.parametrize(
     "fault",
     [
