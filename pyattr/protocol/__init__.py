@@ -7,6 +7,7 @@ next. `run` connects the two in one process; `pyattr.transport` by files and ove
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 from pyattr.protocol.manifest import Manifest, Subject
 from pyattr.protocol.prover import Prover
@@ -47,7 +48,7 @@ def run(prover: Prover, verifier: Verifier) -> Verdict:
     <Outcome.ABORT: 'ABORT'>
     """
     messages: list[bytes] = [verifier.start()]
-    sides = itertools.cycle([prover, verifier])
+    sides: Iterator[Prover | Verifier] = itertools.cycle([prover, verifier])
     while messages:
         side = next(sides)
         messages = [answer for message in messages for answer in side.receive(message)]

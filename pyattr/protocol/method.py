@@ -115,24 +115,24 @@ class Terms:
             Fields of `Manifest` that a method does not look at; ``delta`` is that of all attempts.
         """
         criterion = self.criterion
-        return Manifest(
-            n_train=self.n_train,
-            n_targets=self.n_targets,
-            p=float(criterion.p),
-            clip=clip,
-            method=method,
-            epsilon=float(criterion.epsilon),
-            bound=criterion.bound,
-            relative=bool(criterion.relative),
-            nonlinearity=float(criterion.nonlinearity),
-            intercept=criterion.intercept,
-            simultaneous=bool(criterion.simultaneous),
-            budget=self.budget,
-            tolerance=float(self.tolerance),
-            spot_check_share=float(self.spot_check_share),
-            sampling=self.sampling,
-            **said,
-        )
+        words: dict[str, Any] = {
+            "n_train": self.n_train,
+            "n_targets": self.n_targets,
+            "p": float(criterion.p),
+            "clip": clip,
+            "method": method,
+            "epsilon": float(criterion.epsilon),
+            "bound": criterion.bound,
+            "relative": bool(criterion.relative),
+            "nonlinearity": float(criterion.nonlinearity),
+            "intercept": criterion.intercept,
+            "simultaneous": bool(criterion.simultaneous),
+            "budget": self.budget,
+            "tolerance": float(self.tolerance),
+            "spot_check_share": float(self.spot_check_share),
+            "sampling": self.sampling,
+        }
+        return Manifest(**words, **said)
 
 
 class Method(ABC):
