@@ -9,7 +9,7 @@ those trainings: nothing else entered.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -149,7 +149,7 @@ def audit(
 def _follow(verifier: Verifier, messages: Sequence[bytes], result: Audit) -> bool:
     """Give the prover's messages to the verifier, and compare its own."""
     invitation, commitment, challenge, root, outputs, decision = messages
-    steps = (
+    steps: tuple[tuple[str, Callable[[], tuple[bytes, ...]], tuple[bytes, ...]], ...] = (
         ("invitation: its secrets are those opened", lambda: (verifier.start(),), (invitation,)),
         (
             "challenge: its seed is that of both parties",
