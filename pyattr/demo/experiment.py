@@ -32,7 +32,7 @@ from pyattr.verification import ClusterDesign, Verdict, verify
 from pyattr.verification.clusters import LEAST_CLUSTERS
 from pyattr.verification.scores import LinearScores
 
-__all__ = ["SCHEMA", "Progress", "dataset_of", "run"]
+__all__ = ["SCHEMA", "Progress", "dataset_of", "ensemble_of", "run"]
 
 Array = npt.NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
@@ -102,7 +102,7 @@ def run(
     clock, seeds = _Clock(), Seeds.of(config.seed)
     with clock.stage("load"):
         dataset = dataset or dataset_of(config)
-        ensemble = _ensemble(config.model, dataset)
+        ensemble = ensemble_of(config.model, dataset)
     owners = _sellers(config.n_train, seeds.owners)
     with clock.stage("prover"):
         honest, prover = _fit(ensemble, config.models_per_example, seeds.masks, seeds.runs, tell)
@@ -162,8 +162,14 @@ def _stage(tell: Progress, stage: str) -> Callable[[int, int], None]:
     return lambda done, planned: tell(stage, done, planned)
 
 
-def _ensemble(model: str, dataset: Dataset) -> Ensemble:
-    """Models of a kind on the dataset."""
+def ensemble_of(model: str, dataset: Dataset) -> Ensemble:
+    """Models of a kind on the dataset.
+
+    Parameters
+    ----------
+    model : {"softmax", "mlp"}
+    dataset : Dataset
+    """
     # 30 steps bring 64 features close to the optimum; 784 need 60 (see `SoftmaxRecipe`).
     n_steps = 30 if dataset.train_images.shape[1] <= 64 else 60
     return Ensemble(
@@ -208,7 +214,7 @@ def _other_scores(
 ) -> LinearScores:
     """Scores of another kind of model, with the intercept that keeps the mean prediction right."""
     name = _OTHER[config.model]
-    ensemble = _ensemble(name, dataset)
+    ensemble = ensemble_of(name, dataset)
 
     def rename(stage: str, done: int, planned: int) -> None:
         tell(stage.replace("prover", f"liar ({MODEL_NAMES[name]})"), done, planned)
