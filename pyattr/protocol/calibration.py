@@ -18,7 +18,8 @@ difference, which gives ``1 / (c (n + 1))``: a tail as heavy as 1/x. It has to b
 differences are a few units in the last place, and a few come from a branch taken otherwise, such as a
 ReLU on the other side of 0: for networks on digits, AVX-512 against no vector instructions, the median
 of 4,096 rows was 1e-6 and the largest 1e-3. From 64 of those rows, 4 times the largest was exceeded by
-6.5e-3 of the others (1/(4·65) is 3.8e-3); from 256, by 3.5e-4 (9.7e-4). So τ > 0 needs `LEAST_ROWS`.
+7.3e-3 of the others (1/(4·65) is 3.8e-3); from 256, by 6.1e-4 (9.7e-4); see
+``bench/results/platforms.json``. So τ > 0 needs `LEAST_ROWS`.
 τ = 0 rests on the platform class, not on step 2: where few rows differ, few replays may show none.
 
 *Why step 3.* What lies within τ passes. Were τ like the spread over seeds, a prover could train with the
@@ -26,7 +27,8 @@ seeds that suit it, or send a mean over seeds without training at all. A model t
 its seed has spread 0, so that there any τ > 0 is refused: such parties need one platform class. That is
 stricter than soundness asks for. The verdict's limits allow every output to be off by τ, and move the
 root of the gap by about ``τ / sd f``; so ``τ ≤ sqrt(ε) sd(f) / 10``, sd over masks, would cost an honest
-prover about a fifth of ε and hide nothing. The rule here is the strict one.
+prover about a fifth of ε and hide nothing. Softmax regressions on digits are such a case (spread over
+seeds 3e-5, over masks 0.3, largest difference 5e-3). The rule here is the strict one.
 
 *What a liar can do.* The rows are known beforehand, so a prover may replay them honestly, or with noise
 to raise τ: up to the limit of step 3, and τ stands in the manifest for everyone to see. What τ can hide
@@ -279,6 +281,13 @@ def calibrate(
     ------
     ValueError
         If they are not replays of the same rows, or no tolerance is defensible; the message says what to do.
+
+    Examples
+    --------
+    >>> retrain = lambda masks, seeds: masks.sizes()[:, None].astype(np.float32)
+    >>> ours, theirs = (replay(retrain, 10, 1, p=0.5, clip=16.0, n_rows=8) for _ in range(2))
+    >>> calibrate(ours, theirs).tolerance
+    0.0
     """
     n_checks, alarm = check_count("n_checks", n_checks, 1), check_probability("alarm", alarm)
     if ours.terms != theirs.terms:

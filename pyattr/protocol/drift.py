@@ -114,8 +114,8 @@ def find_drift(theirs: Outputs, ours: Outputs, linear: Array | None = None) -> D
     Returns
     -------
     Drift
-        ``found`` with probability at most `ALARM_RATE` if the differences are honest. Below about 20
-        rows it never is.
+        ``found`` with probability at most `ALARM_RATE` if the differences are honest. It never is with
+        fewer than 13 rows, and with 100 targets a drift of all is found from 17 rows on.
 
     Raises
     ------
