@@ -1,4 +1,4 @@
-"""The command line: `pyattr demo`, `pyattr plan`."""
+"""The command line: `pyattr demo` and `pyattr plan`; the others are in `pyattr.commands`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pyattr import __version__
+from pyattr.commands.calibrate import calibrate
+from pyattr.commands.session import keygen, session
 
 if TYPE_CHECKING:
     from pyattr import demo
@@ -41,6 +43,10 @@ def main() -> None:
       open my-demo/report.html in a browser
       pyattr plan --n-train 50000 --n-targets 100
     """  # noqa: D301 - click's mark for lines to be kept
+
+
+for command in (calibrate, keygen, session):
+    main.add_command(command)
 
 
 @main.command("demo")

@@ -1,0 +1,1 @@
+"""The subcommands of `pyattr`, a module each; `pyattr.cli` puts them together."""
