@@ -20,7 +20,8 @@ from kill_points import killed_at_each_point
 from safetensors.numpy import save
 
 from pyattr.errors import ProtocolError
-from pyattr.protocol.journal import Block
+from pyattr.masks import sample_masks, sample_seeds
+from pyattr.protocol.journal import Block, Journal
 from pyattr.transport.directory import MESSAGES, SessionDirectory, SessionReader
 from pyattr.transport.durable import BusyError, ConflictError
 
@@ -118,6 +119,35 @@ def test_killed_at_any_moment(tmp_path, seed):
             for number in range(sum(there)):
                 assert directory.read_message(number, 1 << 22) == bytes([number]) * (1 << 22)
         assert not list(path.glob(".tmp-*"))
+
+
+def test_trainings_survive_and_are_not_repeated(tmp_path):
+    """The journal and its directory together: at most the block in hand is trained twice."""
+    calls = [(sample_masks(n, 20, seed=n), sample_seeds(n, seed=n)) for n in (5, 9, 3)]
+
+    def outputs_of(masks, seeds):
+        return masks.unpack().astype(np.float32)[:, :2] + (seeds % np.uint64(9))[:, None]
+
+    def train_in(point):
+        def retrain(masks, seeds):
+            with (tmp_path / f"{point}.log").open("ab", buffering=0) as log:
+                log.write(b"x" * len(masks))
+            return outputs_of(masks, seeds).astype(np.float32)
+
+        with SessionDirectory(tmp_path / str(point), "prover", create=True) as directory:
+            known = directory.read_blocks("prover", CAP)
+            journal = Journal(retrain, known, directory.append_block, portion=4)
+            return [journal(*call) for call in calls]
+
+    for point in killed_at_each_point(train_in, step=5):
+        for outputs, call in zip(train_in(point), calls, strict=True):
+            np.testing.assert_array_equal(outputs, outputs_of(*call))
+        assert 17 <= (tmp_path / f"{point}.log").stat().st_size <= 17 + 4
+        with SessionReader(tmp_path / str(point)) as reader:
+            audit = Journal(None, reader.read_blocks("prover", CAP), portion=4)
+        for call in calls:
+            np.testing.assert_array_equal(audit(*call), outputs_of(*call))
+    assert point > 200
 
 
 def test_private_from_the_first_moment(tmp_path, monkeypatch):
@@ -251,11 +281,10 @@ def test_links_in_place_of_folders_and_locks_are_refused(tmp_path):
     outside.mkdir()
     path.mkdir()
     (path / "trainings-prover").symlink_to(outside)
-    with SessionDirectory(path, "prover") as directory:
-        with pytest.raises(ProtocolError, match="trainings-prover: expected"):
-            directory.append_block(0, block(0))
-        with pytest.raises(ProtocolError, match="trainings-prover: expected"):
-            directory.read_blocks("prover", CAP)
+    with pytest.raises(ProtocolError, match="trainings-prover: expected"):
+        SessionDirectory(path, "prover")
+    with SessionReader(path) as reader, pytest.raises(ProtocolError, match="trainings-prover: expected"):
+        reader.read_blocks("prover", CAP)
     assert list(outside.iterdir()) == []
     (path / "lock-verifier").symlink_to(outside / "made")
     with pytest.raises(ProtocolError, match="lock-verifier"):
