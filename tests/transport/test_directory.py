@@ -16,13 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kill_points import killed_at_each_point
 from safetensors.numpy import save
 
 from pyattr.errors import ProtocolError
 from pyattr.masks import sample_masks, sample_seeds
 from pyattr.protocol.journal import Block, Journal
-from pyattr.transport.directory import MESSAGES, SessionDirectory, SessionReader
+from pyattr.transport.directory import MESSAGES, SessionDirectory, SessionReader, _block
 from pyattr.transport.durable import BusyError, ConflictError
 
 CAP = 1 << 20
@@ -283,7 +285,10 @@ def test_links_in_place_of_folders_and_locks_are_refused(tmp_path):
     (path / "trainings-prover").symlink_to(outside)
     with pytest.raises(ProtocolError, match="trainings-prover: expected"):
         SessionDirectory(path, "prover")
-    with SessionReader(path) as reader, pytest.raises(ProtocolError, match="trainings-prover: expected"):
+    with (
+        SessionReader(path) as reader,
+        pytest.raises(ProtocolError, match="trainings-prover: expected"),
+    ):
         reader.read_blocks("prover", CAP)
     assert list(outside.iterdir()) == []
     (path / "lock-verifier").symlink_to(outside / "made")
@@ -433,3 +438,25 @@ def test_a_link_to_the_directory_itself_is_the_callers_business(tmp_path):
     with SessionDirectory(tmp_path / "link", "prover", create=True) as directory:
         directory.write_message(1, b"message")
     assert (tmp_path / "real" / MESSAGES[1]).read_bytes() == b"message"
+
+
+VALID = save({"digest": np.arange(32, dtype=np.uint8), "outputs": np.ones((3, 2), np.float32)})
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.data())
+def test_any_bytes_are_a_block_or_refused(data):
+    """A journal that is shown to an auditor comes from a stranger."""
+    content = bytearray(VALID)
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(content)))
+    more = data.draw(st.binary(max_size=8))
+    for changed in (bytes(content), bytes(content[:cut]), bytes(content) + more, more):
+        try:
+            read = _block("block", changed)
+        except ProtocolError:
+            continue
+        assert len(bytes.fromhex(read.digest)) == 32
+        assert read.outputs.dtype == np.float32
+        assert read.outputs.ndim == 2
