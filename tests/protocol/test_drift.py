@@ -63,6 +63,18 @@ def test_equal_outputs_show_nothing():
     assert (drift.p_value, drift.found, drift.n_rows) == (1.0, False, 40)
 
 
+def test_p_values_count_both_sides_and_all_tests():
+    ours = np.float32(np.random.default_rng(0).integers(-8, 9, (40, 1)))
+    up = find_drift(ours[:20] + np.float32(0.5), ours[:20])
+    assert (up.test, up.target) == ("signs on one side", 0)
+    assert up.p_value == pytest.approx(6 * 2 * 2.0**-20)
+    step = np.float32(np.where(np.arange(40) < 20, 0.5, -(2.0**-20)))[:, None]
+    few = find_drift(ours + step, ours)
+    assert few.test == "mean on one side"
+    ratio = float(step.sum(dtype=float) / np.sqrt(np.sum(step.astype(float) ** 2)))
+    assert few.p_value == pytest.approx(6 * 2 * rademacher_tail(np.array([ratio]))[0])
+
+
 def test_few_rows_show_nothing():
     ours = np.zeros((10, N_TARGETS), np.float32)
     assert not find_drift(ours + np.float32(0.1), ours).found
