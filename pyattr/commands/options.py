@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -108,11 +109,11 @@ def job_of(
     CommandError
         If there is no such job.
     """
-    from pyattr.transport.job import image_job, imported_job
+    from pyattr.transport.job import image_job
 
     try:
         if source is not None:
-            return imported_job(source)
+            return _imported(source)
         return image_job(
             dataset, model, n_train, n_test, dataset_seed=dataset_seed, path=path, device=device
         )
@@ -120,6 +121,19 @@ def job_of(
         raise CommandError(f"{one_line(error)}: pip install 'pyattr[demo]'") from error
     except (ValueError, OSError, RuntimeError) as error:
         fail(error)
+
+
+def _imported(source: str) -> Job:
+    from pyattr.transport.job import imported_job
+
+    _look_here()
+    return imported_job(source)
+
+
+def _look_here() -> None:
+    """Let own code be found in the current directory, as `python -m` does."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
 
 
 def placed_job(recipe: dict[str, Any], source: str | None, path: str | None, device: str) -> Job:
@@ -132,6 +146,8 @@ def placed_job(recipe: dict[str, Any], source: str | None, path: str | None, dev
     """
     from pyattr.transport.job import job_of_recipe
 
+    if source is not None:
+        _look_here()
     try:
         return job_of_recipe(recipe, source=source, path=path, device=device)
     except ImportError as error:
