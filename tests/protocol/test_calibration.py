@@ -31,6 +31,7 @@ from pyattr.protocol.calibration import (
 )
 from pyattr.protocol.drift import find_drift
 from pyattr.protocol.equivalence import differs
+from pyattr.transport.job import Job
 
 NOISE = 0.3
 FUNCTION = smooth_function(40, noise=NOISE, n_targets=3)
@@ -394,7 +395,7 @@ def test_the_commands_have_help_and_an_example():
 def test_own_functions_are_replayed_and_compared(tmp_path):
     files = [tmp_path / name for name in ("ours", "theirs")]
     for file in files:
-        options = ["--retrain", "test_calibration:FUNCTION", "--clip", 8, "--n-rows", 300]
+        options = ["--source", "test_calibration:job", "--clip", 8, "--n-rows", 300]
         result = call("run", *options, file)
         assert result.exit_code == 0, result.output
         assert "332 trainings of 3 targets" in result.output
@@ -406,11 +407,17 @@ def test_own_functions_are_replayed_and_compared(tmp_path):
     assert call("compare", "--json", *files).output == record + "\n"
 
 
+def job():
+    """What a user's own module may offer."""
+    columns = [np.arange(40)], [np.arange(3)]
+    return Job.of(FUNCTION, train=columns[0], targets=columns[1], recipe={"f": "cube"}, output="f")
+
+
 @pytest.mark.parametrize("name", ["test_calibration", "test_calibration:NOTHING", ":", "no.such:x"])
-def test_a_retrain_that_is_not_there_is_named(name, tmp_path):
-    result = call("run", "--retrain", name, "--clip", 8, tmp_path / "out")
-    assert result.exit_code == 1
-    assert "retrain: expected module:name of a callable with n_train and n_targets" in result.output
+def test_a_source_that_is_not_there_is_named(name, tmp_path):
+    result = call("run", "--source", name, "--clip", 8, tmp_path / "out")
+    assert result.exit_code == 3
+    assert "source: expected 'module:name'" in result.output
     assert not (tmp_path / "out").exists()
 
 
@@ -419,12 +426,12 @@ def test_a_refusal_says_what_to_do_on_one_line(tmp_path):
     for made, file in zip(replays(normal(0.1)), files, strict=True):
         made.save(file)
     result = call("compare", *files)
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.output.startswith("Error: tolerance: expected at most")
     assert result.output.count("\n") == 1
     files[1].write_bytes(MALFORMED["cut"])
     result = call("compare", *files)
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "Error: replay: expected" in result.output
 
 
