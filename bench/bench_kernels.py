@@ -1,11 +1,12 @@
-"""CPU kernels against NumPy and torch.
+"""CPU kernels against NumPy, SciPy and torch.
 
-One thread of an AMD EPYC (family 26, AVX-512; a busy machine, so ±30%), medians of 5-7 interleaved
-rounds, 8,000 masks, 64 targets, 10^6 rows of 10 logits. Times as fast as float32 products of dense
-masks: Gram, 1,000 examples 25 (ssyrk) and 42 (sgemm), without VPOPCNTDQ 7 and 12; 4,000 examples 6
-and 12, without VPOPCNTDQ 5.6 and 11; masks @ W, its transpose and the exact fixed-point product
-4-7. Margins 11-16 times as fast as torch's logsumexp form, 6 times as its max form. Masks 60-90
-(p = 1/2) and 4 (p = 0.3) times as fast as ``packbits(random < p)``.
+8,000 masks, 64 targets, 10^6 rows of 10 logits; medians of turns taken in one process. Figures are in
+``bench/results/kernels_*.json``; on one core of an AMD EPYC (Zen 4, AVX-512), with float32 products
+of dense masks by OpenBLAS at the same instruction-set level as peers, they are about: Gram matrix
+of 1,000 and 4,000 examples at AVX2 8 times ssyrk and 14 times sgemm, with VPOPCNTDQ twice as fast
+again; masks @ W, its transpose and the exact fixed-point product at AVX2 3.7 to 4 times sgemm.
+A Gram matrix of 4,000 examples is 64 MB that the system has to clear: up to half of the time where
+a peer has just given back other memory.
 
 Run: ``python bench/bench_kernels.py [--threads N] [--rounds N] [--avx2]``; with ``--avx2`` the
 module is compiled anew without AVX-512 and measured in place of the installed one. Results are
@@ -35,6 +36,7 @@ import harness
 N_MASKS, N_TRAIN, N_TARGETS = 8000, 4000, 64
 N_ROWS, N_CLASSES = 1_000_000, 10
 N_SEEDS, N_WORDS = 1000, 10_000
+GRAM_KERNELS = ("carry-save adders", "AVX2 look-up", "VPOPCNTDQ")  # by number in csrc/gram.hpp
 
 
 def use_avx2() -> None:
@@ -177,16 +179,17 @@ def bench_gram(rounds: int, n_threads: int, n_train: int) -> dict[str, Any]:
     assert np.array_equal(exact_sums.gram(packed, n_train), dense.T @ dense)
     peers = {"pyattr": lambda: exact_sums.gram(packed, n_train)}
     fastest = _cpu.fastest_gram_kernel
-    if fastest():
 
-        def harley_seal() -> Any:
-            _cpu.fastest_gram_kernel = lambda: 0
-            try:
-                return exact_sums.gram(packed, n_train)
-            finally:
-                _cpu.fastest_gram_kernel = fastest
+    def slower(kernel: int) -> Any:
+        _cpu.fastest_gram_kernel = lambda: kernel
+        try:
+            return exact_sums.gram(packed, n_train)
+        finally:
+            _cpu.fastest_gram_kernel = fastest
 
-        peers["pyattr without VPOPCNTDQ"] = harley_seal
+    for kernel in reversed(range(fastest())):
+        name = f"pyattr, {GRAM_KERNELS[kernel]}"
+        peers[name] = lambda kernel=kernel: slower(kernel)
     peers |= {
         "scipy ssyrk, dense masks": lambda: ssyrk(1.0, dense.T),
         "numpy x.T @ x, dense masks": lambda: dense.T @ dense,
@@ -323,7 +326,7 @@ def main() -> None:
     results = bench_sampling(arguments.rounds)
     results |= bench_products(arguments.rounds, arguments.threads)
     for n_train in (1000, N_TRAIN):
-        results |= bench_gram(max(3, arguments.rounds // 3), arguments.threads, n_train)
+        results |= bench_gram(max(5, arguments.rounds // 2), arguments.threads, n_train)
     results |= bench_margins(arguments.rounds, arguments.threads)
     for name, peers in results.items():
         line = ", ".join(

@@ -1,8 +1,9 @@
 """Measure peers in turn and write down what was measured on what.
 
-Peers are run round robin, so that a machine that slows down slows all of them; the median, least
-and largest wall time of each are kept. Results go to ``bench/results/<name>.json`` with commit,
-device, versions and thread count.
+Peers are run in turn, so that a machine that slows down slows all of them, in an order drawn anew
+for each round, so that none always pays for what the same other left behind (caches, freed memory
+that the system has to clear); the median, least and largest wall time of each are kept. Results
+go to ``bench/results/<name>.json`` with commit, device, versions and thread count.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import gc
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -56,10 +58,12 @@ def measure(peers: Mapping[str, Callable[[], object]], rounds: int = 9) -> dict[
         the first peer's median.
     """
     times: dict[str, list[float]] = {name: [] for name in peers}
+    turns, shuffle = list(peers.items()), random.Random(0).shuffle
     gc.disable()
     try:
         for round_number in range(rounds + 1):
-            for name, call in peers.items():
+            shuffle(turns)
+            for name, call in turns:
                 start = time.perf_counter()
                 call()
                 if round_number:

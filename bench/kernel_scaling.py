@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,14 @@ def margins() -> dict[str, Callable[[], object]]:
     generator = np.random.default_rng(0)
     logits = 3 * generator.standard_normal((N_ROWS, N_CLASSES), dtype=np.float32)
     labels, half = generator.integers(0, N_CLASSES, N_ROWS), logits.astype(np.float16)
+    words, pools = logits.ravel().view(np.int64), {n: ThreadPoolExecutor(n) for n in (1, 2)}
+
+    def read() -> None:  # the limit of the margins: a reduction of the same logits
+        n_threads = kernels.get_num_threads()
+        list(pools[n_threads].map(np.max, np.array_split(words, n_threads)))
+
     return {
+        "reading the logits": read,
         "margins logsumexp": lambda: kernels.margins(logits, labels),
         "margins logsumexp, float16": lambda: kernels.margins(half, labels),
         "margins max": lambda: kernels.margins(logits, labels, "max"),

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "lasso_problem.hpp"
-#include "packed_matmul.hpp"
+#include "ranges.hpp"
 #include "simd.hpp"
 
 namespace pyattr {

@@ -55,6 +55,8 @@ void bind_solvers(py::module_& m);  // bind_solvers.cpp
 PYBIND11_MODULE(_cpu, m) {
   m.doc() = "CPU kernels of pyattr. Use pyattr.kernels; the definitions are in pyattr.reference.";
   bind_kernels(m);
+  m.def("first_gram", &bind_gram<&pyattr::first_gram>, py::arg("turned").noconvert(),
+        py::arg("kernel"), py::arg("out").noconvert(), py::arg("begin"), py::arg("end"));
   m.def("philox4x32", &bind_philox4x32, py::arg("counters").noconvert(),
         py::arg("keys").noconvert(), py::arg("out").noconvert());
   m.def("random_words", &bind_random_words, py::arg("seeds").noconvert(), py::arg("stream"),

@@ -150,6 +150,10 @@ void bind_turn_masks(const Array<std::uint8_t>& packed, std::size_t n_train,
   backend::turn_masks(bits, n_masks, n_train, tiles, o);
 }
 
+using GramFunction = void(const std::uint32_t*, std::size_t, std::size_t, pyattr::Range,
+                          pyattr::GramKernel, std::int32_t*);
+
+template <GramFunction* function>
 void bind_gram(const Array<std::uint32_t>& turned, int kernel, Array<std::int32_t>& out,
                std::size_t begin, std::size_t end) {
   require(turned.ndim() == 3 && size_of(turned, 2) == pyattr::kGramTile &&
@@ -165,7 +169,7 @@ void bind_gram(const Array<std::uint32_t>& turned, int kernel, Array<std::int32_
   const auto* bits = turned.data();
   auto* o = out.mutable_data();
   py::gil_scoped_release release;
-  backend::gram(bits, n_blocks, n_train, tiles, static_cast<pyattr::GramKernel>(kernel), o);
+  function(bits, n_blocks, n_train, tiles, static_cast<pyattr::GramKernel>(kernel), o);
 }
 
 template <typename Float>
@@ -250,7 +254,7 @@ inline void bind_kernels(py::module_& m) {
         py::arg("begin"), py::arg("end"));
   m.def("turn_masks", &bind_turn_masks, py::arg("packed").noconvert(), py::arg("n_train"),
         py::arg("turned").noconvert(), py::arg("begin"), py::arg("end"));
-  m.def("gram", &bind_gram, py::arg("turned").noconvert(), py::arg("kernel"),
+  m.def("gram", &bind_gram<&backend::gram>, py::arg("turned").noconvert(), py::arg("kernel"),
         py::arg("out").noconvert(), py::arg("begin"), py::arg("end"));
   m.def("fastest_gram_kernel", [] { return static_cast<int>(backend::fastest_gram_kernel()); });
   m.def("margins", &bind_margins<float, float>, py::arg("logits").noconvert(),

@@ -5,7 +5,7 @@
 #include <cstddef>
 
 #include "lane_solver.hpp"
-#include "packed_matmul.hpp"
+#include "ranges.hpp"
 #include "thread_block.cuh"
 
 namespace pyattr {

@@ -32,7 +32,7 @@
 #include "lasso_lanes.hpp"
 #include "lasso_problem.hpp"
 #include "lasso_target.hpp"
-#include "packed_matmul.hpp"
+#include "ranges.hpp"
 
 namespace pyattr {
 

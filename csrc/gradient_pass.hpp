@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "packed_matmul.hpp"
+#include "ranges.hpp"
 #include "simd.hpp"
 
 namespace pyattr {

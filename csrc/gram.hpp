@@ -2,15 +2,17 @@
 //
 //   turn_masks  packed (n_masks, row_bytes) -> turned (n_tiles, n_blocks, 64) uint32
 //   gram        turned -> out (n_train, n_train) int32, out[i, j] += #{rows with bits i and j set}
+//   first_gram  the same with = instead of +=, for an output that was not zeroed
 //
 // Layout of `turned`: n_tiles = ceil(n_train / 64), n_blocks = 8 ceil(n_masks / 256). Bit r of
 // turned[t, b, f] is bit 64 t + f of mask 32 b + r; past the last mask and example the bits are 0.
 // A tile's blocks lie one after the other, so that the inner loops read memory in order.
 //
 // Method.  A 64 x 64 tile of counts is sum over b of popcount(turned[I, b, i] & turned[J, b, j]),
-// the word of i broadcast against a vector of j. Two kernels, chosen at run time:
+// the word of i broadcast against a vector of j. Three kernels, chosen at run time:
 //   kHarleySeal  carry-save adders take 8 words to one of weight 8 before bits are counted
-//                (AVX2 or any 128-bit unit; plain C++ vectors, no intrinsics);
+//                (any 128-bit unit; plain C++ vectors, no intrinsics);
+//   kLookup      AVX2 shuffles look up the counts of 4 masks for 32 pairs (gram_lookup.hpp);
 //   kVpopcnt     AVX-512 VPOPCNTDQ counts 16 words an instruction.
 // Only tiles I <= J are computed; both (I, J) and (J, I) are written.
 //
@@ -25,7 +27,10 @@
 #include <cstdint>
 #include <cstring>
 
-#include "packed_matmul.hpp"
+#include "bit_blocks.hpp"
+#include "gram_lookup.hpp"
+#include "packed_mask.hpp"
+#include "ranges.hpp"
 #include "simd.hpp"
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__CUDACC__) && \
@@ -41,7 +46,7 @@ constexpr std::size_t kBlockGroup = 8;    // blocks that one carry-save tree tak
 constexpr std::size_t kPanelBlocks = 64;  // 2 x 16 KB of a panel stay in L1
 constexpr std::size_t kTileGroup = 4;     // 4 x 64 KB of tiles stay in L2 (at 8,000 masks)
 
-enum class GramKernel : int { kHarleySeal, kVpopcnt };
+enum class GramKernel : int { kHarleySeal, kLookup, kVpopcnt };
 
 constexpr std::size_t gram_tiles(std::size_t n_train) {
   return (n_train + kGramTile - 1) / kGramTile;
@@ -56,6 +61,9 @@ inline GramKernel fastest_gram_kernel() {
 #if defined(PYATTR_VPOPCNT)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vpopcntdq"))
     return GramKernel::kVpopcnt;
+#endif
+#if defined(PYATTR_LOOKUP)
+  if (__builtin_cpu_supports("avx2")) return GramKernel::kLookup;
 #endif
   return GramKernel::kHarleySeal;
 }
@@ -176,17 +184,28 @@ __attribute__((target("avx512f,avx512vpopcntdq"))) static void add_panel_vpopcnt
 }
 #endif
 
-inline void add_gram_panel(GramKernel kernel, const std::uint32_t* left, const std::uint32_t* right,
-                           std::size_t n_blocks, std::int32_t* sums) {
-#if defined(PYATTR_VPOPCNT)
-  if (kernel == GramKernel::kVpopcnt) return add_panel_vpopcnt(left, right, n_blocks, sums);
+// sums (64, 64) += the counts of one tile.  left, right (n_blocks, 64) uint32
+inline void add_tile(GramKernel kernel, const std::uint32_t* left, const std::uint32_t* right,
+                     std::size_t n_blocks, std::int32_t* sums) {
+#if defined(PYATTR_LOOKUP)
+  if (kernel == GramKernel::kLookup) return add_tile_lookup(left, right, n_blocks, sums);
 #endif
-  static_cast<void>(kernel);
-  add_panel_harley_seal(left, right, n_blocks, sums);
+  for (std::size_t b = 0; b < n_blocks; b += kPanelBlocks) {
+    const std::size_t used = least(kPanelBlocks, n_blocks - b), at = b * kGramTile;
+#if defined(PYATTR_VPOPCNT)
+    if (kernel == GramKernel::kVpopcnt) {
+      add_panel_vpopcnt(left + at, right + at, used, sums);
+      continue;
+    }
+#endif
+    add_panel_harley_seal(left + at, right + at, used, sums);
+  }
 }
 
-// One tile (left, right) and its mirror image.  sums: scratch (64, 64).
-inline void add_gram_tile(const std::uint32_t* turned, std::size_t n_blocks, std::size_t n_train,
+// One tile (left, right) and its mirror image, added to `out` or put there.  sums: scratch (64,
+// 64).
+template <bool kAdd>
+inline void put_gram_tile(const std::uint32_t* turned, std::size_t n_blocks, std::size_t n_train,
                           std::size_t left, std::size_t right, GramKernel kernel,
                           std::int32_t* sums, std::int32_t* out) {
   const std::size_t tile_words = n_blocks * kGramTile;
@@ -195,30 +214,40 @@ inline void add_gram_tile(const std::uint32_t* turned, std::size_t n_blocks, std
   std::int32_t* const upper = out + left * kGramTile * n_train + right * kGramTile;
   std::int32_t* const lower = out + right * kGramTile * n_train + left * kGramTile;
   std::memset(sums, 0, kGramTile * kGramTile * sizeof(std::int32_t));
-  for (std::size_t b = 0; b < n_blocks; b += kPanelBlocks)
-    add_gram_panel(kernel, turned + left * tile_words + b * kGramTile,
-                   turned + right * tile_words + b * kGramTile, least(kPanelBlocks, n_blocks - b),
-                   sums);
+  add_tile(kernel, turned + left * tile_words, turned + right * tile_words, n_blocks, sums);
+  const auto put = [](std::int32_t& count, std::int32_t sum) { count = kAdd ? count + sum : sum; };
   for (std::size_t i = 0; i < n_rows; ++i)
-    for (std::size_t j = 0; j < n_cols; ++j) upper[i * n_train + j] += sums[i * kGramTile + j];
+    for (std::size_t j = 0; j < n_cols; ++j) put(upper[i * n_train + j], sums[i * kGramTile + j]);
   if (left == right) return;
   for (std::size_t j = 0; j < n_cols; ++j)
-    for (std::size_t i = 0; i < n_rows; ++i) lower[j * n_train + i] += sums[i * kGramTile + j];
+    for (std::size_t i = 0; i < n_rows; ++i) put(lower[j * n_train + i], sums[i * kGramTile + j]);
 }
 
-// out (n_train, n_train) += counts, for the tiles (I, J) with tiles.begin <= I < tiles.end, I <= J,
-// and their mirror images. kTileGroup values of I share each tile J while it is in cache, and the
-// memory pages of its mirror images.
-inline void gram(const std::uint32_t* turned, std::size_t n_blocks, std::size_t n_train,
-                 Range tiles, GramKernel kernel, std::int32_t* out) {
+// out (n_train, n_train) += counts (kAdd), or = counts, for the tiles (I, J) with tiles.begin <= I
+// < tiles.end, I <= J, and their mirror images. kTileGroup values of I share each tile J while it
+// is in cache, and the memory pages of its mirror images.
+template <bool kAdd>
+void gram_tiles_of(const std::uint32_t* turned, std::size_t n_blocks, std::size_t n_train,
+                   Range tiles, GramKernel kernel, std::int32_t* out) {
   const std::size_t n_tiles = gram_tiles(n_train);
   Scratch<std::int32_t> sums(kGramTile * kGramTile);
   for (std::size_t first = tiles.begin; first < tiles.end; first += kTileGroup) {
     const std::size_t end = least(first + kTileGroup, tiles.end);
     for (std::size_t right = first; right < n_tiles; ++right)
       for (std::size_t left = first; left < end && left <= right; ++left)
-        add_gram_tile(turned, n_blocks, n_train, left, right, kernel, sums.get(), out);
+        put_gram_tile<kAdd>(turned, n_blocks, n_train, left, right, kernel, sums.get(), out);
   }
+}
+
+inline void gram(const std::uint32_t* turned, std::size_t n_blocks, std::size_t n_train,
+                 Range tiles, GramKernel kernel, std::int32_t* out) {
+  gram_tiles_of<true>(turned, n_blocks, n_train, tiles, kernel, out);
+}
+
+// The same where `out` holds nothing yet.
+inline void first_gram(const std::uint32_t* turned, std::size_t n_blocks, std::size_t n_train,
+                       Range tiles, GramKernel kernel, std::int32_t* out) {
+  gram_tiles_of<false>(turned, n_blocks, n_train, tiles, kernel, out);
 }
 
 #endif  // !__CUDACC__

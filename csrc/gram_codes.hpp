@@ -25,8 +25,8 @@
 #include <mutex>
 #include <vector>
 
-#include "margins.hpp"
-#include "packed_matmul.hpp"
+#include "elementary.hpp"
+#include "ranges.hpp"
 #include "simd.hpp"
 #include "target_lanes.hpp"
 
@@ -164,12 +164,15 @@ static float largest_correlation(const float* row, const float* inverse_root, st
   return result * inverse_root[i];
 }
 
+// The diagonal, which is above the limit, is cut down to it; the caller puts 0 there.
 PYATTR_CLONES
 static void code_row(const float* row, const float* inverse_root, std::size_t n, float scale,
                      std::int16_t* out) {
+  constexpr float kMost = kCodeLimit;
   for (std::size_t j = 0; j < n; ++j) {
     const float value = row[j] * inverse_root[j] * scale;
-    out[j] = static_cast<std::int16_t>(value + (value < 0.0f ? -0.5f : 0.5f));
+    const float below = value < kMost ? value : kMost, code = below > -kMost ? below : -kMost;
+    out[j] = static_cast<std::int16_t>(code + (code < 0.0f ? -0.5f : 0.5f));
   }
 }
 

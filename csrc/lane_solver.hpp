@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "margins.hpp"
+#include "elementary.hpp"
 #include "simd.hpp"
 
 namespace pyattr {

@@ -17,7 +17,7 @@
 #include "gram_codes.hpp"
 #include "lasso_problem.hpp"
 #include "lasso_target.hpp"
-#include "packed_matmul.hpp"
+#include "ranges.hpp"
 #include "simd.hpp"
 #include "target_lanes.hpp"
 

@@ -29,103 +29,14 @@
 #include <cstring>
 #include <limits>
 
-#include "packed_matmul.hpp"
+#include "elementary.hpp"
+#include "ranges.hpp"
 #include "simd.hpp"
+#include "turn_rows.hpp"
 
 namespace pyattr {
 
 enum class MarginKind : int { kLogsumexp, kMax, kProbability, kCrossEntropy, kCorrect };
-
-constexpr int kMarginLanes = 64;
-
-// The functions below act on one lane and have no branches, so that loops over lanes become SIMD.
-
-template <typename To, typename From>
-PYATTR_HD To bits_as(From value) {
-  static_assert(sizeof(To) == sizeof(From), "same size");
-  To result;
-  std::memcpy(&result, &value, sizeof result);
-  return result;
-}
-
-// IEEE half and bfloat16 bits as float32, exact.
-struct Float16 {
-  std::uint16_t bits;
-};
-struct BFloat16 {
-  std::uint16_t bits;
-};
-
-PYATTR_HD float to_float(float value) { return value; }
-
-PYATTR_HD float to_float(BFloat16 value) {
-  return bits_as<float>(static_cast<std::uint32_t>(value.bits) << 16);
-}
-
-PYATTR_HD float to_float(Float16 value) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(value.bits & 0x8000u) << 16;
-  const std::uint32_t magnitude = static_cast<std::uint32_t>(value.bits & 0x7FFFu) << 13;
-  const std::uint32_t normal = magnitude + 0x38000000u;  // exponent bias 127 instead of 15
-  // Below 2^-14 the mantissa counts units of 2^-24: put 2^-14 before it and take it away again.
-  const std::uint32_t small =
-      bits_as<std::uint32_t>(bits_as<float>(magnitude + 0x38800000u) - 6.103515625e-05f);
-  const std::uint32_t large = magnitude | 0x7F800000u;  // infinity or NaN
-  const std::uint32_t finite = magnitude < 0x00800000u ? small : normal;
-  return bits_as<float>(sign | (magnitude < 0x0F800000u ? finite : large));
-}
-
-// exp(x) for x <= 0 (or -inf): x = n log 2 + r, minimax polynomial of degree 5 in r, times 2^n.
-PYATTR_HD float exp_f32(float x) {
-  constexpr float kToBits = 12582912.0f + 127.0f;  // the low mantissa bits hold n + 127
-  const float shifted = x * 1.44269504f + kToBits;
-  const float n = shifted - kToBits;
-  const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;  // n * 0.693359375 is exact
-  float poly = r * 8.2902722e-3f + 4.1898161e-2f;
-  poly = poly * r + 1.6667639e-1f;
-  poly = poly * r + 4.9999148e-1f;
-  poly = poly * r + 9.9999970e-1f;
-  poly = poly * r + 1.0f;
-  const float scale = bits_as<float>(bits_as<std::uint32_t>(shifted) << 23);
-  return x < -87.0f ? 0.0f : poly * scale;
-}
-
-// exp(x) for x <= 0 (or -inf) to 1e-11 relative; 0 below exp(-700).
-PYATTR_HD double exp_f64(double x) {
-  const double shifted = x * 1.4426950408889634 + 6755399441055744.0;
-  const double n = shifted - 6755399441055744.0;
-  const double r = (x - n * 0.693145751953125) - n * 1.42860682030941723212e-6;
-  double poly = r * (1.0 / 362880) + 1.0 / 40320;
-  poly = poly * r + 1.0 / 5040;
-  poly = poly * r + 1.0 / 720;
-  poly = poly * r + 1.0 / 120;
-  poly = poly * r + 1.0 / 24;
-  poly = poly * r + 1.0 / 6;
-  poly = poly * r + 0.5;
-  poly = (poly * (r * r) + r) + 1.0;
-  const double scale =
-      bits_as<double>((bits_as<std::uint64_t>(shifted) << 52) + 0x3FF0000000000000u);
-  return x < -700.0 ? 0.0 : poly * scale;
-}
-
-// log(x) for normal x >= 1, to 1e-9: x = 2^n m, sqrt(1/2) <= m < sqrt(2), log m = 2 artanh(s),
-// s = (m - 1) / (m + 1).
-PYATTR_HD double log_f64(double x) {
-  const std::uint64_t bits = bits_as<std::uint64_t>(x);
-  const std::uint64_t n_bits = (bits - 0x3FE6A09E667F3BCDu) >> 52;  // sqrt(1/2) has n = 0
-  const double n = bits_as<double>(n_bits | 0x4330000000000000u) - 4503599627370496.0;
-  const double m = bits_as<double>(bits - (n_bits << 52));
-  const double s = (m - 1.0) / (m + 1.0), s2 = s * s;
-  double poly = s2 * (1.0 / 9) + 1.0 / 7;
-  poly = poly * s2 + 1.0 / 5;
-  poly = poly * s2 + 1.0 / 3;
-  return n * 0.6931471805599453 + 2.0 * (s + s * s2 * poly);
-}
-
-// log(1 + x) for 0 <= x <= 1 with small relative error (Kahan's correction of 1 + x).
-PYATTR_HD double log1p_f64(double x) {
-  const double u = 1.0 + x;
-  return log_f64(u) - ((u - 1.0) - x) / u;
-}
 
 // The margin of one row from z_y, the largest other logit M and the sum of exp(z_c - M) over c !=
 // y: what finish_margins does to a lane.
@@ -204,102 +115,6 @@ PYATTR_INLINE void sum_exponentials(const float* z, std::size_t n_classes, const
     }
 }
 
-// W floats side by side, a multiple of 4, and the turning of 4 x 4 tiles within each four of them.
-template <int W>
-struct TurnLanes;
-template <>
-struct TurnLanes<4> {
-  typedef float Floats __attribute__((vector_size(16)));
-  typedef std::int32_t Ints __attribute__((vector_size(16)));
-  static constexpr Ints low = {0, 4, 1, 5}, high = {2, 6, 3, 7};
-  static constexpr Ints first = {0, 1, 4, 5}, second = {2, 3, 6, 7};
-  static PYATTR_INLINE Floats load(const float* row, std::size_t) {
-    Floats values;
-    std::memcpy(&values, row, sizeof values);
-    return values;
-  }
-};
-template <>
-struct TurnLanes<8> {
-  typedef float Floats __attribute__((vector_size(32)));
-  typedef std::int32_t Ints __attribute__((vector_size(32)));
-  static constexpr Ints low = {0, 8, 1, 9, 4, 12, 5, 13}, high = {2, 10, 3, 11, 6, 14, 7, 15};
-  static constexpr Ints first = {0, 1, 8, 9, 4, 5, 12, 13};
-  static constexpr Ints second = {2, 3, 10, 11, 6, 7, 14, 15};
-  // Four floats of a row and four of the row four below.
-  static PYATTR_INLINE Floats load(const float* row, std::size_t n_classes) {
-    TurnLanes<4>::Floats upper, lower;
-    std::memcpy(&upper, row, sizeof upper);
-    std::memcpy(&lower, row + 4 * n_classes, sizeof lower);
-    return __builtin_shufflevector(upper, lower, 0, 1, 2, 3, 4, 5, 6, 7);
-  }
-};
-
-// z[c, lane] = rows[lane, c], or -inf for c = label[lane] and past the last class; correct = z_y;
-// largest = the largest other logit, NaN where one is.
-//   rows (kMarginLanes, n_classes), and at most 3 floats more are read
-//   z (n_classes rounded up to 4, kMarginLanes)
-template <int W>
-PYATTR_INLINE void turn_lanes(const float* rows, std::size_t n_classes, const std::int32_t* label,
-                              float* z, float* correct, float* largest) {
-  using V = typename TurnLanes<W>::Floats;
-  using I = typename TurnLanes<W>::Ints;
-  using Turn = TurnLanes<W>;
-  const V none = V{} - std::numeric_limits<float>::infinity();
-  for (std::size_t lane = 0; lane < kMarginLanes; lane += W) {
-    V top = none;
-    I own{}, undefined{}, labels;
-    std::memcpy(&labels, label + lane, sizeof labels);
-    for (std::size_t c = 0; c < n_classes; c += 4) {
-      const float* const at = rows + lane * n_classes + c;
-      const V r0 = Turn::load(at, n_classes), r1 = Turn::load(at + n_classes, n_classes);
-      const V r2 = Turn::load(at + 2 * n_classes, n_classes);
-      const V r3 = Turn::load(at + 3 * n_classes, n_classes);
-      const V low01 = __builtin_shuffle(r0, r1, Turn::low);
-      const V low23 = __builtin_shuffle(r2, r3, Turn::low);
-      const V high01 = __builtin_shuffle(r0, r1, Turn::high);
-      const V high23 = __builtin_shuffle(r2, r3, Turn::high);
-      const V turned[4] = {__builtin_shuffle(low01, low23, Turn::first),
-                           __builtin_shuffle(low01, low23, Turn::second),
-                           __builtin_shuffle(high01, high23, Turn::first),
-                           __builtin_shuffle(high01, high23, Turn::second)};
-#pragma GCC unroll 4
-      for (std::size_t k = 0; k < 4; ++k) {
-        V here = none;
-        if (c + k < n_classes) {
-          const I is_own = labels == static_cast<std::int32_t>(c + k);
-          own |= reinterpret_cast<I>(turned[k]) & is_own;
-          here = is_own ? none : turned[k];
-          top = here > top ? here : top;
-          undefined |= here != here;
-        }
-        std::memcpy(z + (c + k) * kMarginLanes + lane, &here, sizeof here);
-      }
-    }
-    top = undefined ? top + std::numeric_limits<float>::quiet_NaN() : top;
-    std::memcpy(correct + lane, &own, sizeof own);
-    std::memcpy(largest + lane, &top, sizeof top);
-  }
-}
-
-// Whether vectors of 8 floats are whole registers here.
-inline bool wide_turning() {
-#if defined(__x86_64__) && !defined(PYATTR_NO_CLONES)
-  return __builtin_cpu_supports("avx2");
-#else
-  return false;
-#endif
-}
-
-PYATTR_CLONES
-static void turn_rows(bool wide, const float* rows, std::size_t n_classes,
-                      const std::int32_t* label, float* z, float* correct, float* largest) {
-  if (wide)
-    turn_lanes<8>(rows, n_classes, label, z, correct, largest);
-  else
-    turn_lanes<4>(rows, n_classes, label, z, correct, largest);
-}
-
 // label[lane] = labels[(target + lane) % n_targets]; returns the next target.
 PYATTR_INLINE std::size_t take_labels(const std::int64_t* labels, std::size_t n_targets,
                                       std::size_t target, std::int32_t* label) {
@@ -324,7 +139,7 @@ PYATTR_INLINE void margins_of_kind(const Logit* logits, std::size_t n_classes,
   alignas(64) float correct[kMarginLanes], largest[kMarginLanes], block[kMarginLanes];
   alignas(64) double sum[kMarginLanes] = {};
   alignas(64) std::int32_t label[kMarginLanes];
-  const bool wide = wide_turning();
+  const bool wide = register_width() >= 8;
   std::size_t target = rows.begin % n_targets;
   for (std::size_t first = rows.begin; first < rows.end; first += kMarginLanes) {
     const std::size_t used = least(kMarginLanes, rows.end - first);

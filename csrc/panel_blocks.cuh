@@ -20,7 +20,7 @@
 #include <cstdint>
 
 #include "lane_solver.hpp"
-#include "packed_matmul.hpp"
+#include "ranges.hpp"
 #include "thread_block.cuh"
 #include "trailing_block.cuh"
 

@@ -11,7 +11,8 @@
 #include <cstdint>
 
 #include "gram.hpp"
-#include "packed_matmul.hpp"
+#include "ranges.hpp"
+#include "subset_sums.hpp"
 #include "thread_block.cuh"
 
 namespace pyattr {
@@ -110,7 +111,7 @@ struct ProductBlock {
     block.sync();
   }
 
-  // Subset sums of one chunk for a target: build_tables of packed_matmul.hpp.
+  // Subset sums of one chunk for a target: build_tables of subset_sums.hpp.
   PYATTR_DEVICE void build(float (*table)[kWarp], std::size_t w, int chunk, std::size_t column,
                            int lane) const {
     float entry[kEntries];

@@ -33,8 +33,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "margins.hpp"
-#include "packed_matmul.hpp"
+#include "elementary.hpp"
+#include "ranges.hpp"
 #include "simd.hpp"
 #include "target_lanes.hpp"
 

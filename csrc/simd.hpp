@@ -32,10 +32,31 @@
 #elif !defined(__x86_64__) || !defined(__GNUC__) || defined(__clang__) || defined(__CUDACC__)
 #define PYATTR_CLONES
 #elif defined(PYATTR_AVX2)
+#define PYATTR_LEVELS 2
 #define PYATTR_CLONES __attribute__((target_clones("arch=x86-64-v3", "default")))
 #else
+#define PYATTR_LEVELS 3
 #define PYATTR_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #endif
+
+#if !defined(__CUDACC__)
+
+namespace pyattr {
+
+// Numbers of 4 bytes in the widest register of the level that PYATTR_CLONES picks here.
+inline int register_width() {
+#if defined(PYATTR_LEVELS) && PYATTR_LEVELS >= 3
+  if (__builtin_cpu_supports("avx512f")) return 16;
+#endif
+#if defined(PYATTR_LEVELS)
+  if (__builtin_cpu_supports("avx2")) return 8;
+#endif
+  return 4;
+}
+
+}  // namespace pyattr
+
+#endif  // !__CUDACC__
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "packed masks are read as little-endian words"

@@ -69,6 +69,9 @@ def turn_masks(
 def gram(
     turned: NDArray[np.uint32], kernel: int, out: NDArray[np.int32], begin: int, end: int
 ) -> None: ...
+def first_gram(
+    turned: NDArray[np.uint32], kernel: int, out: NDArray[np.int32], begin: int, end: int
+) -> None: ...
 def fastest_gram_kernel() -> int: ...
 def margins(
     logits: NDArray[np.float32],

@@ -11,9 +11,11 @@ from pyattr.errors import bad_value, check_count
 from pyattr.reference import row_bytes
 
 __all__ = [
+    "as_labels",
     "check_below",
     "check_exact",
     "check_floats",
+    "check_label_range",
     "check_labels",
     "check_logits",
     "check_matrix",
@@ -102,13 +104,24 @@ def check_packed(packed: ArrayLike, n_train: int) -> NDArray[np.uint8]:
 
 def check_labels(labels: ArrayLike, n_classes: int) -> NDArray[np.int64]:
     """Return labels (n_targets,) int64, each in [0, n_classes)."""
+    numbers = as_labels(labels)
+    check_label_range(numbers, n_classes)
+    return numbers
+
+
+def as_labels(labels: ArrayLike) -> NDArray[np.int64]:
+    """Return labels (n_targets,) int64 in C order, whatever their values."""
     array = np.asarray(labels)
     if array.size == 0:
         array = array.astype(np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise bad_value("labels", "a vector of integers", f"{array.ndim}-dimensional {array.dtype}")
-    numbers = np.ascontiguousarray(array, np.int64)
+    return np.ascontiguousarray(array, np.int64)
+
+
+def check_label_range(labels: NDArray[np.int64], n_classes: int) -> None:
+    """Refuse labels (n_targets,) int64 that are not in [0, n_classes)."""
     # One pass: as whole numbers without sign negative ones are above all classes.
-    if array.size and numbers.view(np.uint64).max() >= n_classes:
-        raise bad_value("labels", f"values in [0, {n_classes})", f"{array.min()} to {array.max()}")
-    return numbers
+    if labels.size and labels.view(np.uint64).max() >= n_classes:
+        got = f"{labels.min()} to {labels.max()}"
+        raise bad_value("labels", f"values in [0, {n_classes})", got)

@@ -16,9 +16,10 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pyattr import reference
 from pyattr.array_checks import (
+    as_labels,
     check_below,
     check_exact,
-    check_labels,
+    check_label_range,
     check_logits,
     check_matrix,
     check_packed,
@@ -325,7 +326,9 @@ def margins(logits: ArrayLike, labels: ArrayLike, kind: str = "logsumexp") -> ND
     z, dtype = check_logits(logits)
     if z.ndim < 2 or z.shape[-2] != np.size(labels) or z.shape[-1] < 2:
         raise bad_value("logits", f"shape (..., {np.size(labels)}, at least 2)", z.shape)
-    y, rows = check_labels(labels, z.shape[-1]), z.reshape(-1, z.shape[-1])
+    y, rows = as_labels(labels), z.reshape(-1, z.shape[-1])
+    if _backend == "reference" or not len(rows):
+        check_label_range(y, z.shape[-1])
     if _backend == "reference":
         return reference.margins(reference.as_float32(rows, dtype), y, kind).reshape(z.shape[:-1])
     out = np.empty(len(rows), np.float32)
@@ -333,5 +336,9 @@ def margins(logits: ArrayLike, labels: ArrayLike, kind: str = "logsumexp") -> ND
     kernel = {"float16": compiled().margins_float16, "bfloat16": compiled().margins_bfloat16}.get(
         dtype, compiled().margins
     )
-    over_rows(len(rows), z.shape[-1], lambda b, e: kernel(*at, b, e))
+    try:
+        over_rows(len(rows), z.shape[-1], lambda b, e: kernel(*at, b, e))
+    except ValueError:  # each thread looks at its own rows' labels; this says what they are
+        check_label_range(y, z.shape[-1])
+        raise
     return out.reshape(z.shape[:-1])

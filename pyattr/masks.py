@@ -72,9 +72,11 @@ class Masks:
 
     @classmethod
     def _own(cls, packed: NDArray[np.uint8], n_train: int) -> Masks:
-        """Wrap an array that nobody else holds, without a copy."""
+        """Wrap an array that nobody else holds and whose tail is 0, without another look at it."""
         packed.flags.writeable = False
-        return cls(packed, n_train)
+        masks = cls.__new__(cls)
+        masks._n_train, masks._packed = check_count("n_train", n_train, 1), packed
+        return masks
 
     @classmethod
     def pack(cls, masks: ArrayLike) -> Masks:

@@ -10,6 +10,7 @@ import itertools
 import math
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
@@ -66,30 +67,41 @@ if hasattr(os, "register_at_fork"):
 def _run(tasks: list[Callable[[], None]]) -> None:
     """Run the tasks, which write to disjoint outputs, and wait for them.
 
-    The calling thread is one of the threads: it runs the first task, then takes back from the end
-    those that nobody has begun. If one fails, the rest are cancelled or waited for before it is told:
-    they write where the caller may look.
+    The calling thread and those of the pool take the next task when they are done with one, so
+    that a thread which comes late or is held up leaves more to the others. If a task fails, those
+    that nobody has begun are dropped and the rest waited for before the caller is told: they write
+    where it may look.
     """
     global _pool
+    left = deque(tasks)
     futures: list[Future[None]] = []
     with _pool_lock:
         if _n_threads > 1 and len(tasks) > 1:
             if _pool is None:
                 _pool = ThreadPoolExecutor(_n_threads - 1, thread_name_prefix="pyattr")
-            futures = [_pool.submit(task) for task in tasks[1:]]
-    if not futures:
-        for task in tasks:
-            task()
-        return
+            n_helpers = min(_n_threads, len(tasks)) - 1
+            futures = [_pool.submit(_take, left) for _ in range(n_helpers)]
     try:
-        tasks[0]()
-        for future, task in zip(reversed(futures), reversed(tasks), strict=False):
-            if future.cancel():
-                task()
-            else:
-                future.result()
+        _take(left)
     finally:
-        wait([future for future in futures if not future.cancel()])
+        begun = [future for future in futures if not future.cancel()]
+        wait(begun)
+    for future in begun:
+        future.result()
+
+
+def _take(left: deque[Callable[[], None]]) -> None:
+    """Run the tasks that nobody has begun, one after the other."""
+    try:
+        while left:
+            try:
+                task = left.popleft()  # atomic
+            except IndexError:  # another thread took the last
+                return
+            task()
+    except BaseException:
+        left.clear()
+        raise
 
 
 def _split(size: int, parts: int, step: int = 1) -> list[tuple[int, int]]:

@@ -217,3 +217,14 @@ def test_the_compiled_gram_checks_its_arguments() -> None:
     for kernel in (-1, _cpu.fastest_gram_kernel() + 1):
         with pytest.raises(ValueError, match="kernel"):
             _cpu.gram(turned, kernel, out, 0, 2)
+
+
+@pytest.mark.parametrize("n_blocks", [2040, 2048, 4096])
+def test_counts_beyond_16_bits(n_blocks: int, gram_kernel: int) -> None:
+    """More masks than `gram` passes at a time; every count is all of them, or twice as many."""
+    turned = np.full((2, n_blocks, 64), 0xFFFFFFFF, np.uint32)
+    out = np.full((65, 65), 7, np.int32)  # what was there before is not read ...
+    _cpu.first_gram(turned, gram_kernel, out, 0, 2)
+    assert (out == 32 * n_blocks).all()
+    _cpu.gram(turned, gram_kernel, out, 0, 2)  # ... unless it is to be added to
+    assert (out == 64 * n_blocks).all()

@@ -301,15 +301,15 @@ def test_results_do_not_depend_on_the_number_of_threads(
     assert everything() == expected_bytes
 
 
-def baseline_module(folder: Path) -> ModuleType:
-    """Compile the extension without optimised clones, for the baseline instruction set."""
+def module_of_level(folder: Path, level: str) -> ModuleType:
+    """Compile the extension for another set of instruction-set levels (csrc/simd.hpp)."""
     import pybind11
 
     path = folder / f"_cpu{sysconfig.get_config_var('EXT_SUFFIX')}"
     csrc = Path(__file__).parents[1] / "csrc"
     sources = [csrc / "bind_cpu.cpp", csrc / "bind_solvers.cpp"]
     includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
-    flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-DPYATTR_NO_CLONES"]
+    flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-ffp-contract=off", f"-D{level}"]
     command = ["g++", *flags, "-Wno-psabi", *includes, *map(str, sources), "-o", str(path)]
     subprocess.run(command, check=True, capture_output=True)
     spec = importlib.util.spec_from_file_location("_cpu", path)
@@ -321,15 +321,20 @@ def baseline_module(folder: Path) -> ModuleType:
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler")
+@pytest.mark.parametrize(("level", "most"), [("PYATTR_NO_CLONES", 0), ("PYATTR_AVX2", 1)])
 def test_results_do_not_depend_on_the_instruction_set(
-    expected_bytes: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    expected_bytes: list[bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    level: str,
+    most: int,
 ) -> None:
     pytest.importorskip("pybind11")
-    baseline = baseline_module(tmp_path)
-    assert baseline.__file__ != _cpu.__file__
-    assert baseline.fastest_gram_kernel() == 0
-    monkeypatch.setattr(kernels, "_cpu", baseline)
-    monkeypatch.setattr(solvers, "_cpu", baseline)
+    other = module_of_level(tmp_path, level)
+    assert other.__file__ != _cpu.__file__
+    assert other.fastest_gram_kernel() <= most
+    monkeypatch.setattr(kernels, "_cpu", other)
+    monkeypatch.setattr(solvers, "_cpu", other)
     assert everything() == expected_bytes
 
 
@@ -412,6 +417,18 @@ def test_the_compiled_module_never_misreads_an_array() -> None:
         bad[1] = -1 if at == (4, 5) else 1
         with pytest.raises(ValueError, match="labels"):
             _cpu.margins(normal(5, 3), bad, 0, margin, *at)
+
+
+def test_a_wrong_label_is_named_whichever_thread_meets_it(backend: str, n_threads: int) -> None:
+    for at in (0, 29_999):
+        labels = np.zeros(30_000, np.int64)
+        for wrong in (-1, 10):
+            labels[at] = wrong
+            for n_rows in (30_000, 0):
+                logits = np.zeros((n_rows // 30_000, 30_000, 10), np.float32)
+                span = rf"got {min(wrong, 0)} to {max(wrong, 0)}"
+                with pytest.raises(ValueError, match=rf"labels: .*\[0, 10\).*{span}"):
+                    kernels.margins(logits, labels)
 
 
 def test_empty_inputs_give_empty_results(backend: str) -> None:

@@ -80,9 +80,10 @@ def check_values(
     good = {
         "n_masks": n_masks < 1 << 31,
         "counts": bool(((counts >= 0) & (counts <= single)).all() and (single <= n_masks).all())
-        and (counts.ndim == 1 or np.array_equal(counts, counts.T)),
+        and (counts.ndim == 1 or _are_pair_counts(counts, n_masks)),
         "cross_steps": not cross.size or (cross.min() >= -most and cross.max() <= most),
-        "total_steps": not total.size or (total.min() >= -most and total.max() <= most),
+        "total_steps": not total.size
+        or bool((total.min() >= -most and total.max() <= most) and _fit(total, square, n_masks)),
         "square_steps": bool(((square >= 0) & (square < 1 << 62)).all()),
         "centre": bool(np.isfinite(tensors["centre"]).all()),
         "step": bool(((np.frexp(step)[0] == 0.5) & (step >= 2.0**-1020)).all()),
@@ -100,3 +101,16 @@ def check_values(
     if bad:
         raise bad_value(f"{name}: tensor {bad[0]!r}", f"sums over {n_masks} rows", "other values")
     return n_masks
+
+
+def _are_pair_counts(counts: NDArray[Any], n_masks: int) -> bool:
+    """Whether sets of these sizes can meet in so many rows: symmetric, and ``n_ij ≥ n_i + n_j - n``."""
+    single = np.diagonal(counts).astype(np.int64)
+    least = single[:, None] + single - n_masks
+    return np.array_equal(counts, counts.T) and bool((counts >= least).all())
+
+
+def _fit(total: NDArray[Any], square: NDArray[Any], n_masks: int) -> bool:
+    """Whether numbers with this sum can have this sum of squares: ``(Σ q)² ≤ n Σ q²``."""
+    slack = 1.0 + 1e-12  # of the rounding of both sides
+    return bool((np.square(total.astype(np.float64)) <= slack * n_masks * square).all())

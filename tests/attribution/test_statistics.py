@@ -332,6 +332,8 @@ def tensors(**changes):
 
 GOOD = {**METADATA, "n_masks": "4"}
 BAD_FILES = {
+    "pairs that cannot meet": (tensors(counts=np.array([[3, 0], [0, 2]], np.int32)), GOOD),
+    "a sum beyond its squares": (tensors(total_steps=np.array([18])), GOOD),
     "counts above n_masks": (tensors(), {**GOOD, "n_masks": "2"}),
     "n_masks too large": (tensors(), {**GOOD, "n_masks": "2147483648"}),
     "n_masks no number": (tensors(), {**GOOD, "n_masks": "+4"}),
