@@ -91,8 +91,8 @@ class Journal:
 
     Attributes
     ----------
-    n_train, n_targets : int, optional
-        As `retrain` tells them; the first block tells the number of targets otherwise.
+    n_train, n_targets : int
+        Where `retrain` has them.
     n_trained, n_replayed : int
         Rows trained here, and rows answered from `blocks`.
 
@@ -118,6 +118,9 @@ class Journal:
     (True, 0)
     """
 
+    n_train: int
+    n_targets: int
+
     def __init__(
         self,
         retrain: Retrain | None,
@@ -128,8 +131,10 @@ class Journal:
         self._portion = check_count("portion", portion, 2)
         if self._portion % 2:
             raise bad_value("portion", "an even number of rows", portion)
-        self.n_train: int | None = getattr(retrain, "n_train", None)
-        self.n_targets: int | None = getattr(retrain, "n_targets", None)
+        for name in ("n_train", "n_targets"):
+            if hasattr(retrain, name):
+                setattr(self, name, getattr(retrain, name))
+        self._n_targets: int | None = getattr(retrain, "n_targets", None)
         self.n_trained = self.n_replayed = 0
         self._retrain, self._blocks, self._sink = retrain, tuple(blocks), sink
         self._next = 0
@@ -174,14 +179,13 @@ class Journal:
             if self._sink is not None:
                 self._sink(number, block)
             self.n_trained += len(masks)
-        if self.n_targets is None:
-            self.n_targets = block.outputs.shape[1]
+        self._n_targets = block.outputs.shape[1]
         self._next += 1
         return block.outputs
 
     def _recorded(self, number: int, digest: str, n_masks: int) -> Block:
         block = self._blocks[number]
-        shape = (n_masks, self.n_targets or np.size(block.outputs, 1))
+        shape = (n_masks, self._n_targets or np.size(block.outputs, 1))
         if not equal(block.digest, digest) or block.outputs.shape != shape:
             raise AnotherSessionError(
                 f"journal: expected block {number} to hold outputs {shape} of digest {digest}, got "
@@ -196,5 +200,5 @@ class Journal:
             )
         raw = self._retrain(masks, seeds)
         shape = np.shape(raw)
-        n_targets = self.n_targets or (shape[1] if len(shape) == 2 else 1)
+        n_targets = self._n_targets or (shape[1] if len(shape) == 2 else 1)
         return check_outputs(raw, len(masks), n_targets)

@@ -158,6 +158,27 @@ class Ensemble:
 
         return self._map(correct, masks, seeds)
 
+    def data(self) -> dict[str, NDArray[Any]]:
+        """What the models are trained and tested on.
+
+        Returns
+        -------
+        dict of str to array
+            ``train_features`` (n_examples, n_features) float32, ``train_labels`` (n_examples,) int64,
+            ``test_features`` (n_targets, n_features) float32, ``test_labels`` (n_targets,) int64 and, with
+            groups, ``groups`` (n_examples,) int64. Not copies: leave them as they are.
+        """
+        pool = self._pool
+        arrays: dict[str, NDArray[Any]] = {
+            "train_features": pool.train_features.numpy(),
+            "train_labels": pool.train_labels.numpy(),
+            "test_features": pool.test_features.numpy(),
+            "test_labels": pool.test_labels.numpy(),
+        }
+        if self._groups is not None:
+            arrays["groups"] = self._groups
+        return arrays
+
     def recipe_record(self) -> dict[str, Any]:
         """Everything that determines the outputs besides mask, seed and platform class.
 
@@ -167,15 +188,7 @@ class Ensemble:
             JSON values only. Checksums are CRC-32: they catch the wrong file, not a cheat.
         """
         pool = self._pool
-        arrays = {
-            "train_features": pool.train_features,
-            "train_labels": pool.train_labels,
-            "test_features": pool.test_features,
-            "test_labels": pool.test_labels,
-        }
-        crc32 = {name: zlib.crc32(tensor.numpy().tobytes()) for name, tensor in arrays.items()}
-        if self._groups is not None:
-            crc32["groups"] = zlib.crc32(self._groups.tobytes())
+        crc32 = {name: zlib.crc32(array.tobytes()) for name, array in self.data().items()}
         return {
             "recipe": {"kind": type(self._recipe).__name__, **asdict(self._recipe)},
             "output": self._output,
