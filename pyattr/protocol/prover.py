@@ -103,8 +103,8 @@ class Prover:
     ) -> None:
         self._scores = LinearScores.of(attribution)
         for name, own in (("n_train", self._scores.n_train), ("n_targets", self._scores.n_targets)):
-            theirs = getattr(retrain, name, own)
-            if theirs != own:
+            theirs = getattr(retrain, name, None)
+            if theirs not in (None, own):
                 raise bad_value("attribution", f"{name} = {theirs}, as retrain has", own)
         self._p = check_probability("p", p)
         self._clip = None if clip is None else as_clip(check_positive("clip", clip))
