@@ -1,0 +1,1 @@
+"""Commands of `pyattr` for sessions between two parties."""
