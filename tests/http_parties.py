@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import msgspec
 from cube import smooth_function
+from two_parties import exchange
 
 from pyattr.protocol import Prover, Verifier
 from pyattr.protocol.hashing import message_hash
@@ -23,12 +24,19 @@ from pyattr.transport.listener import Address, listen, server_of
 from pyattr.transport.server import Limits, application
 from pyattr.transport.side import VerifierSide
 from pyattr.transport.terms import Quotas, Terms
-from two_parties import exchange
+from pyattr.verification import ClusterDesign
 
 FUNCTION = smooth_function(60, cubic=0.01, n_targets=2)
 PROVER, VERIFIER = SigningKey.generate(), SigningKey.generate()
 SUBJECT = Subject(output="margin", recipe={"n_steps": 30})
-WORDS = {"n_train": 60, "n_targets": 2, "epsilon": 0.2, "subject": SUBJECT}
+WORDS = {
+    "n_train": 60,
+    "n_targets": 2,
+    "epsilon": 0.2,
+    "subject": SUBJECT,
+    "design": ClusterDesign(16, 4, 0.5, 0.5),
+    "clip": 8.0,
+}
 
 
 def terms(retrain=FUNCTION, **words):

@@ -159,6 +159,8 @@ class ProverClient:
             try:
                 return self._once(method, path, most_bytes, body)
             except (httpx.TransportError, _PassingError) as error:
+                if _is_distrust(error):
+                    raise RefusedError(f"prover: expected a trusted server, got {error}") from None
                 # Spread out: several verifiers may have lost the same server.
                 waited = max(pause * random.uniform(0.5, 1.0), getattr(error, "seconds", 0.0))
                 try:
@@ -287,6 +289,15 @@ def _await_outputs(client: ProverClient, place: str, tell: Tell | None) -> None:
         pause = min(1.5 * pause, _LONGEST_POLL)
     if tell is not None:
         tell(progress.done, progress.planned)
+
+
+def _is_distrust(error: BaseException | None) -> bool:
+    """Whether TLS itself failed, which it will again."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _base(url: str) -> httpx.URL:

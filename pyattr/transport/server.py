@@ -110,7 +110,8 @@ def application(host: Host, limits: Limits | None = None, token: str | None = No
             Route(f"{place}/outputs", routes.outputs, methods=["GET"]),
             Route(f"{place}/decision", routes.decide, methods=["POST"]),
         ],
-        exception_handlers=dict.fromkeys((*_STATUS, HTTPException), _refused),
+        exception_handlers=dict.fromkeys((*_STATUS, HTTPException), _refused)
+        | {Exception: _failed},
     )
     app.router.redirect_slashes = False
     return _Guard(app, limits, token)
@@ -199,12 +200,10 @@ class _Guard:
                 await _refusal(503, "request: expected to be answered sooner")(
                     scope, receive, watched
                 )
-        except Exception as error:  # the operator is told, the peer is not
+        except (
+            Exception
+        ) as error:  # the operator is told why; the peer had its answer from `_failed`
             _LOG.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
-            if not has_begun:
-                await _refusal(500, "server: expected to answer, got an error")(
-                    scope, receive, watched
-                )
 
     def _allows(self, scope: _Scope) -> bool:
         if self._expected is None or scope["path"] in _OPEN_PATHS:
@@ -263,6 +262,10 @@ async def _refused(request: Request, error: Exception) -> Response:
     status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
     headers = {"retry-after": _RETRY[status]} if status in _RETRY else None
     return _refusal(status, str(error), headers)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return _refusal(500, "server: expected to answer, got an error")
 
 
 _NO_TOKEN: Final = _refusal(
