@@ -11,7 +11,7 @@ import msgspec
 from cube import smooth_function
 from two_parties import exchange
 
-from pyattr.protocol import Prover, Verifier
+from pyattr.protocol import Verifier
 from pyattr.protocol.hashing import message_hash
 from pyattr.protocol.manifest import Subject
 from pyattr.protocol.randomness import secret_of
@@ -70,11 +70,16 @@ def keep_secret(path, role, secret):
         directory.write_private(msgspec.json.encode({"secret": secret.hex()}))
 
 
+def prepare_prover(tmp_path, seed, **words):
+    """Give the prover its secret; returns the session's name."""
+    place = message_hash(ends(seed, **words)[1].start())
+    keep_secret(tmp_path / "host" / place, "prover", secret_of(2 * seed))
+    return place
+
+
 def prepare(tmp_path, seed, **words):
     """Give both sides their secrets; returns the session's name and its messages."""
-    prover, verifier = ends(seed, **words)
-    place = message_hash(verifier.start())
-    keep_secret(tmp_path / "host" / place, "prover", secret_of(2 * seed))
+    place = prepare_prover(tmp_path, seed, **words)
     keep_secret(tmp_path / "verifier", "verifier", secret_of(2 * seed + 1))
     return place, transcript(seed, **words)
 

@@ -264,7 +264,7 @@ def test_sessions_of_another_verifier_are_left_alone(tmp_path):
 
 
 def test_secrets_stay_where_they_are(tmp_path, caplog, capfd):
-    place, messages = prepare(tmp_path, 1)
+    place, _ = prepare(tmp_path, 1)
     lines = []
     with running(tmp_path / "host") as (url, host):
         host._report = lines.append
@@ -291,10 +291,8 @@ def test_a_signed_message_that_is_wrong_is_a_verdict_and_an_unsigned_one_is_none
         post(url, f"/v1/sessions/{place}/challenge", messages[2])
         wait_for(url, place, "answered")
         root = directory / MESSAGES[3]
-        root.write_bytes(messages[1])  # signed by the prover, and no root
+        root.write_bytes(messages[3][:100] + b"x" + messages[3][101:])
         with pytest.raises(ProtocolError, match="expected"):
-            broken = messages[3][:100] + b"x" + messages[3][101:]
-            root.write_bytes(broken)
             verify(tmp_path, url)
         assert not (tmp_path / "verifier" / MESSAGES[3]).exists()
         root.write_bytes(transcript(2)[3])

