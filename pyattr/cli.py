@@ -1,4 +1,4 @@
-"""The command line: `pyattr demo`, `pyattr plan`."""
+"""The command line: `pyattr demo` and `pyattr plan`; the others are in `pyattr.commands`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,15 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pyattr import __version__
-from pyattr.commands.failure import INTERRUPTED
-from pyattr.commands.failure import sentence as _sentence
+from pyattr.commands.calibrate import calibrate
+from pyattr.commands.session import keygen, session
 
 if TYPE_CHECKING:
     from pyattr import demo
 
 __all__ = ["main"]
 
+INTERRUPTED = 130  # as shells report a command ended by Ctrl-C
 _MIN_WIDTH = 80  # columns that the table needs
 _DEMO_OPTIONS = ("n_train", "n_test", "seed", "path", "out")
 _EXTRAS = {"torch": "torch", "sklearn": "scikit-learn", "jinja2": "jinja2", "PIL": "pillow"}
@@ -42,6 +43,10 @@ def main() -> None:
       open my-demo/report.html in a browser
       pyattr plan --n-train 50000 --n-targets 100
     """  # noqa: D301 - click's mark for lines to be kept
+
+
+for command in (calibrate, keygen, session):
+    main.add_command(command)
 
 
 @main.command("demo")
@@ -166,6 +171,15 @@ def _print(renderable: RenderableType) -> None:
     console = Console(highlight=False)
     width = max(console.width, _MIN_WIDTH)
     console.print(renderable, width=width, soft_wrap=width > console.width)
+
+
+def _sentence(error: Exception, names: Iterable[str]) -> str:
+    """An error's message on one line, for the user; arguments by the names of their options."""
+    words = " ".join(str(error).split())
+    for name in names:
+        if words.startswith(f"{name}: "):
+            return f"--{name.replace('_', '-')}{words.removeprefix(name)}"
+    return words
 
 
 @contextmanager

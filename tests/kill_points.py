@@ -31,12 +31,12 @@ def _die_at(point: int) -> None:
     sys.setprofile(profile)
 
 
-def killed_at_each_point(work: Callable[[int], None]) -> Iterator[int]:
-    """Run ``work(point)`` in a process that is killed at point 0, 1, …, until it comes to its end.
+def killed_at_each_point(work: Callable[[int], None], step: int = 1) -> Iterator[int]:
+    """Run ``work(point)`` in a process that is killed at point 0, step, …, until it comes to its end.
 
     Yields after each death (and the end), so that the caller can look at what is left.
     """
-    for point in itertools.count():
+    for point in itertools.count(0, step):
         with warnings.catch_warnings():
             # Threads of the numerical libraries are not used in the child.
             warnings.simplefilter("ignore", DeprecationWarning)

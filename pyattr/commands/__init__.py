@@ -1,1 +1,1 @@
-"""Commands of `pyattr` for sessions between two parties."""
+"""The subcommands of `pyattr`, a module each; `pyattr.cli` puts them together."""

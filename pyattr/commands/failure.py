@@ -1,31 +1,19 @@
-"""How a command ends: outcomes by their own exit codes, and nothing else by one of these."""
+"""How a command of a session ends: outcomes by their own exit codes, and nothing else by one of these."""
 
 from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
 import click
 
+from pyattr.commands.options import ERROR, CommandError, one_line
 from pyattr.errors import ProtocolError, Rejected
-from pyattr.verification.verdict import Outcome
 
-__all__ = ["EXIT_CODES", "FAILED", "INTERRUPTED", "SessionCommand", "sentence"]
+__all__ = ["INTERRUPTED", "SessionCommand"]
 
-EXIT_CODES: Final = {Outcome.ACCEPT: 0, Outcome.ABORT: 1, Outcome.INCONCLUSIVE: 2}
-FAILED: Final = 3
 INTERRUPTED: Final = 130  # as shells report a command ended by Ctrl-C
-
-
-def sentence(error: Exception, names: Iterable[str] = ()) -> str:
-    """An error's message on one line, for the user; arguments by the names of their options."""
-    words = " ".join(str(error).split())
-    for name in names:
-        if words.startswith(f"{name}: "):
-            return f"--{name.replace('_', '-')}{words.removeprefix(name)}"
-    return words
 
 
 class SessionCommand(click.Command):
@@ -45,7 +33,7 @@ class SessionCommand(click.Command):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except (click.exceptions.Exit, SystemExit):
+        except click.exceptions.Exit:
             raise
         except (KeyboardInterrupt, click.Abort):
             click.echo("Interrupted; the same command goes on from here.", err=True)
@@ -53,12 +41,19 @@ class SessionCommand(click.Command):
         except click.ClickException as error:
             _fail(error)
         except (ValueError, OSError, RuntimeError, ProtocolError, Rejected, ImportError) as error:
-            _fail(click.ClickException(sentence(error, ctx.params)))
+            _fail(CommandError(_sentence(error, ctx)))
         except Exception:  # a fault of this program
             traceback.print_exc()
-            sys.exit(FAILED)
+            sys.exit(ERROR)
+
+
+def _sentence(error: Exception, ctx: click.Context) -> str:
+    """An error's message on one line; arguments by the names of their options."""
+    words = one_line(error)
+    name, colon, rest = words.partition(": ")
+    return f"--{name.replace('_', '-')}: {rest}" if colon and name in ctx.params else words
 
 
 def _fail(error: click.ClickException) -> NoReturn:
     error.show()
-    sys.exit(FAILED)
+    sys.exit(ERROR)

@@ -1,79 +1,136 @@
-"""Options that several commands have in common, and what they stand for."""
+"""Options that several commands share, and the way they fail."""
 
 from __future__ import annotations
 
-import os
-import re
-import stat
+import sys
 from collections.abc import Callable
-from functools import reduce
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from pyattr.errors import bad_value
-from pyattr.protocol.manifest import Subject
-from pyattr.transport.job import Job, image_job, imported_job
+if TYPE_CHECKING:
+    from pyattr.protocol import Subject
+    from pyattr.protocol.tolerance import Calibration
+    from pyattr.transport.job import Job
 
-__all__ = ["JOB_WORDS", "job_of_options", "job_options", "read_token", "subject_of", "taken"]
+__all__ = [
+    "ERROR",
+    "EXIT_CODES",
+    "FILE",
+    "fail",
+    "job_of",
+    "job_options",
+    "one_line",
+    "place_options",
+    "placed_job",
+    "read_calibration",
+    "subject_of",
+]
 
-_Function = Callable[..., Any]
+Command = TypeVar("Command", bound=Callable[..., Any])
 
-JOB_WORDS: Final = (
-    "job",
-    "dataset",
-    "model",
-    "n_train",
-    "n_test",
-    "dataset_seed",
-    "flip_fraction",
-    "path",
-    "device",
+EXIT_CODES = {"ACCEPT": 0, "ABORT": 1, "INCONCLUSIVE": 2}
+ERROR = 3
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class CommandError(click.ClickException):
+    """One sentence on standard error, and the exit code of an error."""
+
+    exit_code = ERROR
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def fail(error: BaseException) -> NoReturn:
+    """End a command with an error's message."""
+    raise CommandError(one_line(error)) from error
+
+
+_SOURCE = click.option(
+    "--source",
+    metavar="MODULE:NAME",
+    help="Own training code: a Job, an ensemble, or a function that makes one.",
 )
-_TOKEN: Final = re.compile(rb"[A-Za-z0-9._~+/-]{16,256}=*", re.ASCII)
-_TOKEN_CAP: Final = 1024
-
-_JOB_OPTIONS: Final = (
-    click.option("--job", metavar="MODULE:NAME", help="Your own job, in place of a dataset."),
-    click.option("--dataset", type=click.Choice(["digits", "fashion-mnist", "cifar10"])),
-    click.option("--model", type=click.Choice(["softmax", "mlp"]), default="softmax"),
-    click.option("--n-train", type=int, default=1000, show_default=True, help="Training images."),
+_PATH = click.option("--path", metavar="PATH", help="Folder or archive of the dataset.")
+_DEVICE = click.option("--device", default="cpu", show_default=True, help="Where to train.")
+_JOB = (
+    _SOURCE,
+    click.option(
+        "--dataset",
+        type=click.Choice(["digits", "fashion-mnist", "cifar10"]),
+        default="digits",
+        show_default=True,
+        help="Images to train on.",
+    ),
+    click.option(
+        "--model",
+        type=click.Choice(["softmax", "mlp"]),
+        default="softmax",
+        show_default=True,
+        help="Softmax regression, or a network with one hidden layer.",
+    ),
+    click.option("--n-train", type=int, default=1000, show_default=True, help="Examples."),
     click.option("--n-test", type=int, default=32, show_default=True, help="Targets."),
-    click.option("--dataset-seed", type=int, default=0, show_default=True, help="Which images."),
-    click.option("--flip-fraction", type=float, default=0.0, help="Share of wrong labels."),
-    click.option("--path", metavar="PATH", help="Folder or archive of the dataset."),
-    click.option("--device", default="cpu", show_default=True, help="What to train on."),
+    click.option("--dataset-seed", type=int, default=0, show_default=True, help="Which examples."),
+    _PATH,
+    _DEVICE,
 )
 
 
-def job_options(function: _Function) -> _Function:
-    """Add the options that say what is trained."""
-    return reduce(lambda wrapped, option: option(wrapped), reversed(_JOB_OPTIONS), function)
+def job_options(command: Command) -> Command:
+    """Add options that say what is trained."""
+    for option in reversed(_JOB):
+        command = option(command)
+    return command
 
 
-def taken(options: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Remove some options from a command's, and return them."""
-    return {name: options.pop(name) for name in names}
+def place_options(command: Command) -> Command:
+    """Add options that say where on this machine the session's own recipe finds code and data."""
+    for option in (_DEVICE, _PATH, _SOURCE):
+        command = option(command)
+    return command
 
 
-def job_of_options(options: dict[str, Any]) -> Job:
-    """The job that the options ask for; they are removed.
+def job_of(
+    source: str | None,
+    dataset: str,
+    model: str,
+    n_train: int,
+    n_test: int,
+    dataset_seed: int,
+    path: str | None,
+    device: str,
+) -> Job:
+    """What `job_options` ask for.
 
     Raises
     ------
-    ValueError
-        If it is neither ``--job`` nor ``--dataset``, or both; and as `image_job` and `imported_job`.
+    CommandError
+        If there is no such job.
     """
-    words = taken(options, *JOB_WORDS)
-    source = words.pop("job")
-    if (source is None) == (words["dataset"] is None):
-        raise bad_value("dataset", "either --dataset or --job", "both" if source else "neither")
-    return image_job(**words) if source is None else imported_job(source)
+    from pyattr.transport.job import image_job
+
+    try:
+        if source is not None:
+            return _imported(source)
+        return image_job(
+            dataset, model, n_train, n_test, dataset_seed=dataset_seed, path=path, device=device
+        )
+    except ImportError as error:
+        raise CommandError(f"{one_line(error)}: pip install 'pyattr[demo]'") from error
+    except (ValueError, OSError, RuntimeError) as error:
+        fail(error)
 
 
 def subject_of(job: Job) -> Subject:
     """What a manifest says of a job."""
+    from pyattr.protocol import Subject
+
     return Subject(
         train=job.train,
         targets=job.targets,
@@ -84,24 +141,53 @@ def subject_of(job: Job) -> Subject:
     )
 
 
-def read_token(path: Path | None) -> str | None:
-    """Read a bearer token.
+def read_calibration(file: Path) -> Calibration:
+    """Read the record that a tolerance rests on.
 
     Raises
     ------
     ValueError
-        If it is shorter than 16 characters or others than its owner may read it.
-    OSError
-        If there is no such file.
+        If it is none.
     """
-    if path is None:
-        return None
-    with path.open("rb") as file:
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        content = file.read(_TOKEN_CAP).strip()
-    if mode & 0o077:
-        expected = "a file that its owner alone may read (chmod 600)"
-        raise bad_value("token_file", expected, f"{path} with mode {mode:04o}")
-    if not _TOKEN.fullmatch(content):
-        raise bad_value("token_file", "a token of 16 to 256 letters, digits and -._~+/", path)
-    return content.decode("ascii")
+    import msgspec
+
+    from pyattr.errors import bad_value
+    from pyattr.protocol.tolerance import Calibration
+
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Calibration)
+    except msgspec.MsgspecError as error:
+        raise bad_value("calibration", "a record of `pyattr calibrate compare`", error) from error
+
+
+def _imported(source: str) -> Job:
+    from pyattr.transport.job import imported_job
+
+    _look_here()
+    return imported_job(source)
+
+
+def _look_here() -> None:
+    """Let own code be found in the current directory, as `python -m` does."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+
+
+def placed_job(recipe: dict[str, Any], source: str | None, path: str | None, device: str) -> Job:
+    """The job of a manifest, with `place_options`.
+
+    Raises
+    ------
+    CommandError
+        If it cannot be made here.
+    """
+    from pyattr.transport.job import job_of_recipe
+
+    if source is not None:
+        _look_here()
+    try:
+        return job_of_recipe(recipe, source=source, path=path, device=device)
+    except ImportError as error:
+        raise CommandError(f"{one_line(error)}: pip install 'pyattr[demo]'") from error
+    except (ValueError, OSError, RuntimeError) as error:
+        fail(error)

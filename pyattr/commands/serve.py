@@ -12,8 +12,15 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pyattr.commands.failure import EXIT_CODES, SessionCommand
-from pyattr.commands.options import job_of_options, job_options, read_token, subject_of, taken
+from pyattr.commands.failure import SessionCommand
+from pyattr.commands.options import (
+    EXIT_CODES,
+    job_of,
+    job_options,
+    read_calibration,
+    subject_of,
+)
+from pyattr.commands.token import read_token
 from pyattr.errors import bad_value
 from pyattr.protocol.arrays import as_clip
 from pyattr.protocol.manifest import Manifest
@@ -25,6 +32,16 @@ if TYPE_CHECKING:
 __all__ = ["serve_command", "verify_command"]
 
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
+_JOB: Final = (
+    "source",
+    "dataset",
+    "model",
+    "n_train",
+    "n_test",
+    "dataset_seed",
+    "path",
+    "device",
+)
 _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 
 
@@ -62,7 +79,7 @@ def serve_command(**options: Any) -> None:
     from pyattr.transport.server import Limits, application
 
     token = read_token(options.pop("token_file"))
-    where = taken(options, "host", "port", "tls_cert", "tls_key")
+    where = _taken(options, "host", "port", "tls_cert", "tls_key")
     address = Address(where["host"], where["port"], where["tls_cert"], where["tls_key"])
     if not is_loopback(address.host) and token is None:
         raise bad_value("token_file", "a token, to be reached from other machines", "none")
@@ -86,17 +103,22 @@ def _host(options: dict[str, Any]) -> Iterator[Any]:
     from pyattr.transport.terms import Quotas, Terms
 
     attribution = load_attribution(options.pop("attribution"))
-    quotas = Quotas(**taken(options, "open_sessions", "per_claim"))
+    quotas = Quotas(**_taken(options, "open_sessions", "per_claim"))
     root = options.pop("state")
     key = SigningKey.load(options.pop("key"))
     verifier = PublicKey.load(options.pop("verifier_key"))
-    job = job_of_options(options)
+    job = job_of(**_taken(options, *_JOB))
     terms = Terms(job.retrain, attribution, key, verifier, subject=subject_of(job), **options)
     host = Host(root, terms, quotas, _say)
     try:
         yield host
     finally:
         host.stop()
+
+
+def _taken(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Remove some options from a command's, and return them."""
+    return {name: options.pop(name) for name in names}
 
 
 def _say(line: str) -> None:
@@ -119,7 +141,7 @@ def _say(line: str) -> None:
 @click.option("--budget", type=int, help="Most trainings of a challenge.")
 @click.option("--p", type=float, default=0.5, show_default=True, help="Share of a mask.")
 @click.option("--clip", type=float, help="Outputs are clipped to [-b, b]; else after a pilot.")
-@click.option("--tolerance", type=float, default=0.0, help="Largest difference of equal outputs.")
+@click.option("--calibration", type=_FILE, help="Record of `pyattr calibrate compare --json`.")
 @click.option("--nonlinearity", type=float, default=0.02, show_default=True)
 @click.option("--simultaneous", is_flag=True, help="All targets at once.")
 @click.option("--sampling", type=click.Choice(["uniform", "weighted"]), default="uniform")
@@ -137,7 +159,7 @@ def verify_command(**options: Any) -> None:
     """  # noqa: D301
     from pyattr.transport.client import ProverClient
 
-    connection = taken(options, "prover", "token_file", "ca", "seconds")
+    connection = _taken(options, "prover", "token_file", "ca", "seconds")
     with ProverClient(
         connection["prover"],
         token=read_token(connection["token_file"]),
@@ -158,12 +180,15 @@ def _verify(client: ProverClient, options: dict[str, Any]) -> int:
     key = SigningKey.load(options.pop("key"))
     prover = PublicKey.load(options.pop("prover_key"))
     state, ledger = options.pop("state"), Ledger.at(options.pop("ledger"))
-    job = job_of_options(options)
+    job, calibration = job_of(**_taken(options, *_JOB)), options.pop("calibration")
     terms = options | {
         "subject": subject_of(job),
         "n_train": job.n_train,
         "n_targets": job.n_targets,
     }
+    if calibration is not None:
+        found = read_calibration(calibration)
+        terms |= {"calibration": found, "tolerance": found.tolerance}
     with SessionDirectory(state, "verifier", create=True) as directory, _bar() as tell:
         # No progress of own trainings: how many rows are checked is nobody's to see.
         side = VerifierSide(directory, job.retrain, key, prover, ledger, terms)
@@ -175,7 +200,7 @@ def _verify(client: ProverClient, options: dict[str, Any]) -> int:
             click.echo(f"The prover was not told: {error}", err=True)
     click.echo(f"{verdict.outcome}: {verdict.reason}")
     click.echo(f"Session {side.end.session}, {verdict.n_retrained} trainings here.", err=True)
-    return EXIT_CODES[verdict.outcome]
+    return EXIT_CODES[verdict.outcome.value]
 
 
 def _check_same(side: VerifierSide, terms: dict[str, Any]) -> None:

@@ -50,6 +50,7 @@ SESSION_DEFAULTS: Final[dict[str, Any]] = {
     "subject": Subject(),
     "clip_agreed": False,
     "attempts": 1,
+    "calibration": None,
     "design": None,
     "prover": "",
     "verifier": "",

@@ -167,17 +167,18 @@ class GapMethod(Method):
                 self.criterion, plan.design, outputs, scores, linear, terms.tolerance
             )
             cover = Cover(squares, plan.truncation, terms.criterion.epsilon)
-            return self._check_by_influence(verdict, plan.design, outputs, cover, asked)
+            return self._check_by_influence(verdict, plan.design, scores, outputs, cover, asked)
         covered = 0
         if terms.criterion.intercept == "refit":  # nothing bounds what one output does to the mean
             covered = most_covered(lambda w: bool(judged(w)), len(outputs))
         rows = self.uniform_checks(len(outputs), covered, asked)
-        return self.settle(judged(covered), plan.design, outputs, rows, asked)
+        return self.settle(judged(covered), plan.design, scores, outputs, rows, asked)
 
     def _check_by_influence(
         self,
         verdict: Verdict,
         design: ClusterDesign,
+        scores: LinearScores,
         outputs: npt.NDArray[np.float32],
         cover: Cover,
         asked: Asked,
@@ -206,4 +207,4 @@ class GapMethod(Method):
         }
         upper = np.maximum(upper, verdict.gap_upper)
         settled = replace(verdict, gap_upper=upper, details=details)
-        return self.settle(settled, design, outputs, rows, asked)
+        return self.settle(settled, design, scores, outputs, rows, asked)

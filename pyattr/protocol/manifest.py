@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from pyattr.protocol.hashing import labelled_hash
+from pyattr.protocol.tolerance import SEED_SHARE, Calibration
 from pyattr.protocol.words import (
     Clip,
     ClusterParameters,
@@ -101,6 +102,8 @@ class Manifest(Strict, tag="manifest", frozen=True, kw_only=True):
         Of the challenge, where it is fixed beforehand; else the verifier's pilot decides.
     tolerance : float
         τ: largest difference between equivalent outputs; 0 asks for equal bytes.
+    calibration : Calibration or None
+        What τ rests on; one that is above a tenth of the standard deviation over seeds is refused.
     spot_check_share : float
         Share of delta for corrupted outputs that spot checks miss.
     sampling : {"uniform", "weighted"}
@@ -128,10 +131,23 @@ class Manifest(Strict, tag="manifest", frozen=True, kw_only=True):
     budget: Annotated[int, Meta(ge=1, le=2**40)] | None
     design: ClusterParameters | None
     tolerance: NotNegative
+    calibration: Calibration | None
     spot_check_share: Share
     sampling: Literal["uniform", "weighted"]
     prover: Key
     verifier: Key
+
+    def __post_init__(self) -> None:
+        found = self.calibration
+        if found is None:
+            return
+        if found.tolerance != self.tolerance:
+            raise ValueError(
+                f"tolerance: expected the calibrated {found.tolerance}, got {self.tolerance}"
+            )
+        if found.tolerance > SEED_SHARE * found.smallest_sd:
+            limit = f"at most {SEED_SHARE} of the spread over seeds, {found.smallest_sd}"
+            raise ValueError(f"tolerance: expected {limit}, got {found.tolerance}")
 
     def claim(self) -> str:
         """Digest of what is claimed: by it the sessions are counted that share one δ.
@@ -149,6 +165,7 @@ class Manifest(Strict, tag="manifest", frozen=True, kw_only=True):
             clip=1.0,
             clip_agreed=True,
             tolerance=0.0,
+            calibration=None,
             sampling="uniform",
             spot_check_share=0.5,
             prover="",

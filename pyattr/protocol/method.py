@@ -13,6 +13,7 @@ from pyattr.errors import Rejected, bad_value, check_count, check_probability
 from pyattr.interface import Retrain
 from pyattr.protocol.challenges import Design, chosen_rows
 from pyattr.protocol.checks import SecretChecks
+from pyattr.protocol.drift import check_drift
 from pyattr.protocol.equivalence import SpotCheck, retrain_and_compare
 from pyattr.protocol.manifest import Manifest
 from pyattr.verification.evaluate import Evaluator
@@ -206,6 +207,7 @@ class Method(ABC):
         self,
         verdict: Verdict,
         design: Design,
+        scores: LinearScores,
         outputs: npt.NDArray[np.float32],
         rows: npt.NDArray[np.int64],
         asked: Asked,
@@ -215,17 +217,23 @@ class Method(ABC):
         Raises
         ------
         Rejected
-            If outputs differ from the verifier's own.
+            If outputs differ from the verifier's own, or lie on one side of them within the tolerance.
         """
         self.details["n_checked"] = len(rows)
         if not rows.size:  # weighted checks may all stay out, as rarely as a lie is to be missed
             return verdict
+        tolerance = self.terms.tolerance
         drawn = chosen_rows(design, asked.seed, self.terms.n_train, rows)
-        check = retrain_and_compare(self.evaluate, *drawn, outputs[rows], self.terms.tolerance)
+        check = retrain_and_compare(self.evaluate, *drawn, outputs[rows], tolerance)
         self.details["n_hardware_faults"] = check.n_faults
         if check.suspects.size:
             self.details |= {"rows_differing": rows[check.suspects], "spot_check": check}
-        return _after(check, verdict, self.terms.tolerance)
+        settled = _after(check, verdict, tolerance)
+        if settled and tolerance > 0.0:
+            linear = scores.linear(drawn[0])
+            drift = check_drift(self.evaluate, *drawn, outputs[rows], check.ours, linear)
+            self.details["drift"] = str(drift)
+        return settled
 
     def complete(self, verdict: Verdict) -> Verdict:
         """Add to a verdict what was trained, and how delta was divided."""

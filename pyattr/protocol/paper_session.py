@@ -153,4 +153,4 @@ class PaperMethod(Method):
         if not verdict:
             return verdict
         rows = self.uniform_checks(len(outputs), covered, asked)
-        return self.settle(verdict, design, outputs, rows, asked)
+        return self.settle(verdict, design, scores, outputs, rows, asked)

@@ -53,6 +53,7 @@ __all__ = [
     "SEALED_MAGIC",
     "PublicKey",
     "SigningKey",
+    "peek",
     "seal",
     "sealed_size",
     "unseal",
@@ -314,6 +315,18 @@ def unseal(sealed: bytes, public_key: PublicKey) -> bytes:
     if envelope.payload_type != expected:
         raise ProtocolError(f"payloadType: expected {expected}, got {envelope.payload_type!r}")
     return join_frame(MAGIC, envelope.payload, tensors)
+
+
+def peek(sealed: bytes) -> bytes:
+    """The message in an envelope, whoever signed it: to look at, not to rely on.
+
+    Raises
+    ------
+    ProtocolError
+        If it is no sealed message.
+    """
+    spelling, tensors = split_frame(sealed, SEALED_MAGIC, ENVELOPE_CAP)
+    return join_frame(MAGIC, _read_envelope(spelling).payload, tensors)
 
 
 def sealed_size(n_bytes: int) -> int:

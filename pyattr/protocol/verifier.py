@@ -55,6 +55,7 @@ from pyattr.protocol.paper_session import PaperMethod
 from pyattr.protocol.randomness import VerifierSecrets, challenge_seed, check_secret, sealed
 from pyattr.protocol.response import check_opening, check_root, read_outputs, read_scores
 from pyattr.protocol.session import Role, Session, State
+from pyattr.protocol.tolerance import Calibration
 from pyattr.protocol.words import ClusterParameters
 from pyattr.verification.clusters import ClusterDesign
 from pyattr.verification.evaluate import Evaluator, Progress
@@ -111,6 +112,8 @@ class Verifier:
         (paper), where a smaller one needs fewer spot checks.
     tolerance : float
         Largest difference between equivalent outputs; 0 asks for equal bytes.
+    calibration : Calibration, optional
+        What the tolerance rests on, for the manifest (`pyattr.protocol.calibration`).
     spot_check_share : float
         Share of delta for corrupted outputs that spot checks miss.
     sampling : {"uniform", "weighted"}
@@ -147,6 +150,7 @@ class Verifier:
         budget: int | None = None,
         clip: float | None = None,
         tolerance: float = 0.0,
+        calibration: Calibration | None = None,
         spot_check_share: float = 0.2,
         sampling: Literal["uniform", "weighted"] = "uniform",
         bound: str = "chi2",
@@ -195,6 +199,7 @@ class Verifier:
             "design": words if isinstance(words, ClusterParameters) else None,
             "prover": prover_key,
             "verifier": key,
+            "calibration": calibration,
             "clip_agreed": b is not None,
         }
         self._session = Session(Role.VERIFIER)

@@ -168,6 +168,8 @@ class SessionDirectory(SessionReader):
     ------
     BusyError
         If another process of this side is at work in it.
+    ProtocolError
+        If links or special files stand where this side's own should be.
     FileNotFoundError, NotADirectoryError
         If there is no such directory and none is to be made.
     ValueError
@@ -184,6 +186,8 @@ class SessionDirectory(SessionReader):
         try:
             self._lock = durable.take_lock(self._directory, f"lock-{role}")
             durable.remove_stale(self._directory, self._temporary)
+            if durable.exists(self._directory, _trainings_name(role)):
+                self._open_trainings()
         except BaseException:
             self.close()
             raise
@@ -241,10 +245,7 @@ class SessionDirectory(SessionReader):
             If another block is there.
         """
         if self._trainings < 0:
-            self._trainings = durable.open_subdirectory(
-                self._directory, _trainings_name(self.role), create=True
-            )
-            durable.remove_stale(self._trainings, self._temporary)
+            self._open_trainings()
         digest = np.frombuffer(bytes.fromhex(block.digest), np.uint8)
         content = save({"digest": digest, "outputs": np.ascontiguousarray(block.outputs, "<f4")})
         durable.write_once(
@@ -254,6 +255,11 @@ class SessionDirectory(SessionReader):
             temporary=self._temporary,
             private=True,
         )
+
+    def _open_trainings(self) -> None:
+        name = _trainings_name(self.role)
+        self._trainings = durable.open_subdirectory(self._directory, name, create=True)
+        durable.remove_stale(self._trainings, self._temporary)
 
 
 def _read_blocks(folder: int, where: str, most_bytes: int) -> tuple[Block, ...]:

@@ -209,11 +209,14 @@ def _append(descriptor: int, end: int, entry: Entry) -> None:
 
 def _entries(path: Path, descriptor: int) -> tuple[dict[str, Entry], int]:
     """Sessions by id, each as its last line says, and where the last complete line ends."""
-    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    return _parsed_lines(os.pread(descriptor, os.fstat(descriptor).st_size, 0), str(path))
+
+
+def _parsed_lines(content: bytes, name: str) -> tuple[dict[str, Entry], int]:
     end = content.rfind(b"\n") + 1
     entries: dict[str, Entry] = {}
     for number, line in enumerate(content[:end].split(b"\n")[:-1], start=1):
-        where = f"{path}, line {number}"
+        where = f"{name}, line {number}"
         entry = _parsed(line, where)
         known = entries.get(entry.session)
         begins = entry.outcome == _OPEN

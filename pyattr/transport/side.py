@@ -32,13 +32,13 @@ from pyattr.transport.ledger import Ledger
 from pyattr.verification.evaluate import Progress
 from pyattr.verification.verdict import Outcome
 
-__all__ = ["ProverSide", "Side", "VerifierSide"]
+__all__ = ["ProverSide", "Side", "VerifierSide", "secret_from"]
 
 MakeProver = Callable[[Retrain, bytes], Prover]
 """``make(retrain, secret)``: a prover with the attribution and the terms that it agrees to."""
 
-_JOURNAL_CAP: Final = 2**36
-_PRIVATE_CAP: Final = 1024
+JOURNAL_CAP: Final = 2**36
+PRIVATE_CAP: Final = 1024
 INVITATION, COMMITMENT, CHALLENGE, ROOT, OUTPUTS, DECISION = range(len(MESSAGES))
 
 
@@ -70,7 +70,7 @@ class Side(ABC):
     ) -> None:
         self.directory, self.key, self.peer = directory, key, peer
         self._secret = self._kept_secret()
-        self._blocks = directory.read_blocks(directory.role, _JOURNAL_CAP)
+        self._blocks = directory.read_blocks(directory.role, JOURNAL_CAP)
         self._journal = Journal(retrain, self._blocks, directory.append_block)
         self._done = 0  # messages that this object has sent or received
 
@@ -78,7 +78,7 @@ class Side(ABC):
         """The secret of this side: on the disk before anything follows from it."""
         directory = self.directory
         try:
-            content = directory.read_own_private(_PRIVATE_CAP)
+            content = directory.read_own_private(PRIVATE_CAP)
         except FileNotFoundError:
             secret = fresh_secret()
             directory.write_private(msgspec.json.encode(_Private(secret=secret.hex())))
@@ -129,7 +129,7 @@ class Side(ABC):
         FileNotFoundError
             If it was not sent yet.
         """
-        return self.directory.read_message(number, _JOURNAL_CAP)
+        return self.directory.read_message(number, JOURNAL_CAP)
 
     def advance(self, stop: int = len(MESSAGES)) -> int:
         """Go on as far as the messages in the directory lead, and write those that follow.

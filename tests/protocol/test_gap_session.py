@@ -236,8 +236,14 @@ def test_drift_within_the_tolerance_is_allowed_and_paid_for():
     tau = 1e-3
 
     class Drifts:
+        """Off by 0.9 τ, in a direction of each row's own or always up."""
+
+        def __init__(self, one_sided=False):
+            self.one_sided = one_sided
+
         def __call__(self, masks, seeds):
-            return FUNCTION(masks, seeds) + np.float32(0.9 * tau)
+            signs = 1.0 if self.one_sided else 2.0 * (seeds[:, None] >> np.uint64(33) & 1) - 1.0
+            return FUNCTION(masks, seeds) + np.float32(0.9 * tau * signs)
 
     # So few pairs that all outputs are checked: the limits then differ by the drift alone.
     design = ClusterDesign(23)
@@ -259,6 +265,10 @@ def test_drift_within_the_tolerance_is_allowed_and_paid_for():
     )
     assert session(Drifts(), HONEST, seed=2).details["check"] == "spot check"
     assert session(Drifts(), HONEST, seed=2, tolerance=0.5 * tau).details["check"] == "spot check"
+    # Always on the same side, every check passes and the whole does not.
+    one_sided = session(Drifts(one_sided=True), HONEST, seed=2, design=design, tolerance=tau)
+    assert one_sided.details["check"] == "drift"
+    assert one_sided.n_retrained == 2 * 46  # all were trained again before the accusation
     root = np.sqrt(drifted.gap_upper) - np.sqrt(exact.gap_upper)
     assert tau * 0.9 < root[0] * np.sqrt(FUNCTION.variance[0]) < tau * 1.5
     # A tolerance that could hide the whole of ε leaves nothing to accept.

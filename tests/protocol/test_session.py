@@ -43,6 +43,7 @@ MANIFEST = Manifest(
     budget=None,
     design=None,
     tolerance=0.0,
+    calibration=None,
     spot_check_share=0.2,
     sampling="uniform",
     prover="",

@@ -16,12 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kill_points import killed_at_each_point
 from safetensors.numpy import save
 
 from pyattr.errors import ProtocolError
-from pyattr.protocol.journal import Block
-from pyattr.transport.directory import MESSAGES, SessionDirectory, SessionReader
+from pyattr.masks import sample_masks, sample_seeds
+from pyattr.protocol.journal import Block, Journal
+from pyattr.transport.directory import MESSAGES, SessionDirectory, SessionReader, _block
 from pyattr.transport.durable import BusyError, ConflictError
 
 CAP = 1 << 20
@@ -118,6 +121,35 @@ def test_killed_at_any_moment(tmp_path, seed):
             for number in range(sum(there)):
                 assert directory.read_message(number, 1 << 22) == bytes([number]) * (1 << 22)
         assert not list(path.glob(".tmp-*"))
+
+
+def test_trainings_survive_and_are_not_repeated(tmp_path):
+    """The journal and its directory together: at most the block in hand is trained twice."""
+    calls = [(sample_masks(n, 20, seed=n), sample_seeds(n, seed=n)) for n in (5, 9, 3)]
+
+    def outputs_of(masks, seeds):
+        return masks.unpack().astype(np.float32)[:, :2] + (seeds % np.uint64(9))[:, None]
+
+    def train_in(point):
+        def retrain(masks, seeds):
+            with (tmp_path / f"{point}.log").open("ab", buffering=0) as log:
+                log.write(b"x" * len(masks))
+            return outputs_of(masks, seeds).astype(np.float32)
+
+        with SessionDirectory(tmp_path / str(point), "prover", create=True) as directory:
+            known = directory.read_blocks("prover", CAP)
+            journal = Journal(retrain, known, directory.append_block, portion=4)
+            return [journal(*call) for call in calls]
+
+    for point in killed_at_each_point(train_in, step=5):
+        for outputs, call in zip(train_in(point), calls, strict=True):
+            np.testing.assert_array_equal(outputs, outputs_of(*call))
+        assert 17 <= (tmp_path / f"{point}.log").stat().st_size <= 17 + 4
+        with SessionReader(tmp_path / str(point)) as reader:
+            audit = Journal(None, reader.read_blocks("prover", CAP), portion=4)
+        for call in calls:
+            np.testing.assert_array_equal(audit(*call), outputs_of(*call))
+    assert point > 200
 
 
 def test_private_from_the_first_moment(tmp_path, monkeypatch):
@@ -251,11 +283,13 @@ def test_links_in_place_of_folders_and_locks_are_refused(tmp_path):
     outside.mkdir()
     path.mkdir()
     (path / "trainings-prover").symlink_to(outside)
-    with SessionDirectory(path, "prover") as directory:
-        with pytest.raises(ProtocolError, match="trainings-prover: expected"):
-            directory.append_block(0, block(0))
-        with pytest.raises(ProtocolError, match="trainings-prover: expected"):
-            directory.read_blocks("prover", CAP)
+    with pytest.raises(ProtocolError, match="trainings-prover: expected"):
+        SessionDirectory(path, "prover")
+    with (
+        SessionReader(path) as reader,
+        pytest.raises(ProtocolError, match="trainings-prover: expected"),
+    ):
+        reader.read_blocks("prover", CAP)
     assert list(outside.iterdir()) == []
     (path / "lock-verifier").symlink_to(outside / "made")
     with pytest.raises(ProtocolError, match="lock-verifier"):
@@ -404,3 +438,25 @@ def test_a_link_to_the_directory_itself_is_the_callers_business(tmp_path):
     with SessionDirectory(tmp_path / "link", "prover", create=True) as directory:
         directory.write_message(1, b"message")
     assert (tmp_path / "real" / MESSAGES[1]).read_bytes() == b"message"
+
+
+VALID = save({"digest": np.arange(32, dtype=np.uint8), "outputs": np.ones((3, 2), np.float32)})
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.data())
+def test_any_bytes_are_a_block_or_refused(data):
+    """A journal that is shown to an auditor comes from a stranger."""
+    content = bytearray(VALID)
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(content)))
+    more = data.draw(st.binary(max_size=8))
+    for changed in (bytes(content), bytes(content[:cut]), bytes(content) + more, more):
+        try:
+            read = _block("block", changed)
+        except ProtocolError:
+            continue
+        assert len(bytes.fromhex(read.digest)) == 32
+        assert read.outputs.dtype == np.float32
+        assert read.outputs.ndim == 2

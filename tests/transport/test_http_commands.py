@@ -19,8 +19,8 @@ from two_parties import exchange
 
 import pyattr
 from pyattr.commands import serve as commands
-from pyattr.commands.failure import EXIT_CODES, FAILED, INTERRUPTED, SessionCommand
-from pyattr.commands.options import subject_of
+from pyattr.commands.failure import INTERRUPTED, SessionCommand
+from pyattr.commands.options import ERROR, EXIT_CODES, subject_of
 from pyattr.masks import sample_masks, sample_seeds
 from pyattr.protocol import Prover, Verifier
 from pyattr.protocol.hashing import message_hash
@@ -144,7 +144,7 @@ def test_two_processes_killed_in_the_middle_end_as_one_process_does(parties):
             out, err = verifier.communicate(timeout=100)
         server.send_signal(signal.SIGTERM)
         _, said = server.communicate(timeout=30)
-    assert verifier.returncode == EXIT_CODES[parties.verdict.outcome] == 0, err
+    assert verifier.returncode == EXIT_CODES[parties.verdict.outcome.value] == 0, err
     assert out == f"ACCEPT: {parties.verdict.reason}\n"
     assert f"{parties.verdict.n_retrained} trainings here" in err
     assert stored(parties.path / "killed" / "verifier") == parties.messages
@@ -168,7 +168,8 @@ def invoke(command: click.Command, arguments: list[str], path: Path):
         (["--n-train", "many"], "not a valid integer"),
         (["--epsilon", "-1"], "--epsilon: expected"),
         (["--attempts", "0"], "--attempts: expected"),
-        (["--dataset", "digits", "--job", "a:b"], "--dataset: expected either"),
+        (["--source", "no_such_module:job"], "source: expected"),
+        (["--calibration", "scores"], "--calibration: expected"),
         (["--key", "missing"], "No such file"),
         (["--key", "prover.pub"], "chmod 600"),
         (["--token-file", "scores"], "--token-file: expected"),
@@ -178,7 +179,7 @@ def invoke(command: click.Command, arguments: list[str], path: Path):
 def test_what_is_no_verdict_has_an_exit_code_of_its_own(parties, more, message):
     command = parties.verify("errors", "http://127.0.0.1:9", *more)
     code, said = invoke(commands.verify_command, command, parties.path)
-    assert (code, message in said) == (FAILED, True), said
+    assert (code, message in said) == (ERROR, True), said
     assert "Traceback" not in said
 
 
@@ -186,7 +187,7 @@ def test_the_options_of_a_session_that_began_are_kept(parties):
     parties.secrets("terms")
     command = parties.verify("terms", "http://127.0.0.1:9", "--seconds", "0.1")
     code, said = invoke(commands.verify_command, command, parties.path)
-    assert (code, "expected an answer in time" in said) == (FAILED, True), said
+    assert (code, "expected an answer in time" in said) == (ERROR, True), said
     for more, name in (
         (["--epsilon", "0.4"], "epsilon"),
         (["--clip", "3"], "clip"),
@@ -202,7 +203,7 @@ def test_a_server_for_other_machines_needs_a_token(parties):
     command = parties.serve("open", "--host", "0.0.0.0")
     command = [word for word in command if word not in ("--token-file", "token")]
     code, said = invoke(commands.serve_command, command, parties.path)
-    assert (code, "--token-file: expected a token" in said) == (FAILED, True), said
+    assert (code, "--token-file: expected a token" in said) == (ERROR, True), said
     assert not (parties.path / "open").exists()
 
 
@@ -223,10 +224,10 @@ def test_a_token_is_long_and_private(tmp_path, content, mode):
     [
         (KeyboardInterrupt, INTERRUPTED),
         (click.Abort, INTERRUPTED),
-        (ZeroDivisionError, FAILED),
-        (AssertionError, FAILED),
-        (RuntimeError, FAILED),
-        (click.UsageError("x"), FAILED),
+        (ZeroDivisionError, ERROR),
+        (AssertionError, ERROR),
+        (RuntimeError, ERROR),
+        (click.UsageError("x"), ERROR),
     ],
 )
 def test_nothing_that_goes_wrong_looks_like_an_outcome(raised, code):
@@ -235,5 +236,5 @@ def test_nothing_that_goes_wrong_looks_like_an_outcome(raised, code):
         raise raised
 
     assert CliRunner().invoke(command, []).exit_code == code
-    assert set(EXIT_CODES) == set(Outcome)
+    assert set(EXIT_CODES) == {outcome.value for outcome in Outcome}
     assert code not in EXIT_CODES.values()

@@ -9,6 +9,8 @@ import stat
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kill_points import killed_at_each_point
 
 from pyattr.transport import ledger as module
@@ -284,3 +286,19 @@ def test_it_lies_where_the_users_state_lies(monkeypatch, tmp_path):
 def test_reading_makes_no_file(ledger):
     assert ledger.sessions(CLAIM) == ()
     assert not ledger.path.parent.exists()
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.data())
+def test_any_bytes_are_sessions_or_refused(data):
+    """Only ValueError leaves it, and what is read again was written by it."""
+    content = bytearray(b"".join(ledger_line(session(k)) for k in range(3)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    for changed in (bytes(content), data.draw(st.binary(max_size=300)) + b"\n"):
+        try:
+            entries, end = module._parsed_lines(changed, "ledger")
+        except ValueError:
+            continue
+        assert end == changed.rfind(b"\n") + 1
+        assert all(module._parsed(module._line(e), "line") == e for e in entries.values())

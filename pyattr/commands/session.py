@@ -1,0 +1,466 @@
+"""`pyattr session`: a session by files that two parties send each other, each in a folder of its own.
+
+Each command does what its side can do and stops; run again, it does the same again and changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from pyattr.commands.options import (
+    EXIT_CODES,
+    FILE,
+    CommandError,
+    fail,
+    job_of,
+    job_options,
+    one_line,
+    place_options,
+    placed_job,
+    read_calibration,
+    subject_of,
+)
+
+if TYPE_CHECKING:
+    from pyattr.protocol import Manifest
+    from pyattr.protocol.signing import PublicKey, SigningKey
+    from pyattr.transport.job import Job
+    from pyattr.transport.side import ProverSide, VerifierSide
+
+__all__ = ["keygen", "session"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_DIR = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+
+
+@click.command("keygen")
+@click.argument("file", type=click.Path(path_type=Path))
+def keygen(file: Path) -> None:
+    """Make a key pair: FILE, which stays with you, and FILE.pub for the other party.
+
+    \b
+    Example:
+      pyattr keygen verifier.key
+    """  # noqa: D301 - click's mark for lines to be kept
+    from pyattr.protocol.signing import write_key_pair
+
+    try:
+        public = write_key_pair(file)
+    except OSError as error:
+        fail(error)
+    click.echo(f"{file}.pub: {public.hex}")
+
+
+@click.group("session")
+def session() -> None:
+    """Verify scores by files that two parties exchange.
+
+    Each party keeps a folder and copies what the other sends into it. After a crash, run the same
+    command again. The exit code is 0 for ACCEPT, 1 for ABORT, 2 for INCONCLUSIVE, 3 for errors.
+
+    \b
+    Example, by turns (V verifier, P prover), with --key and --peer for each:
+      V: pyattr session init DIR           P: pyattr session commit DIR --attribution FILE
+      V: pyattr session challenge DIR      P: pyattr session respond DIR --attribution FILE
+      V: pyattr session verify DIR         anyone: pyattr session audit DIR
+    """  # noqa: D301
+
+
+def _keys(command: Command) -> Command:
+    """Add options for the own key and the other party's."""
+    peer = click.option(
+        "--peer", type=FILE, required=True, envvar="PYATTR_PEER", help="Their public key file."
+    )
+    key = click.option(
+        "--key", type=FILE, required=True, envvar="PYATTR_KEY", help="Your private key file."
+    )
+    return key(peer(command))
+
+
+_LEDGER = click.option(
+    "--ledger", type=click.Path(path_type=Path), help="δ ledger; by default the user's."
+)
+_ATTRIBUTION = click.option(
+    "--attribution", type=FILE, required=True, help="Scores, as Attribution.save writes them."
+)
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """Turn what may go wrong into one sentence and exit code 3."""
+    from pyattr.errors import ProtocolError
+    from pyattr.transport.durable import BusyError, ConflictError
+
+    try:
+        yield
+    except (ProtocolError, BusyError, ConflictError, ValueError, OSError, RuntimeError) as error:
+        fail(error)
+
+
+def _read_keys(key: Path, peer: Path) -> tuple[SigningKey, PublicKey]:
+    from pyattr.protocol.signing import PublicKey, SigningKey
+
+    return SigningKey.load(key), PublicKey.load(peer)
+
+
+def _manifest(directory: Path, key: PublicKey) -> Manifest:
+    """The terms of the session in a directory, from a verifier's own or another's invitation."""
+    from pyattr.protocol.audit import manifest_of
+    from pyattr.protocol.encoding import frame_size
+    from pyattr.protocol.signing import sealed_size, unseal
+    from pyattr.transport.directory import SessionReader
+
+    with SessionReader(directory) as reader:
+        return manifest_of(unseal(reader.read_message(0, sealed_size(frame_size({}))), key))
+
+
+@session.command("init")
+@_DIR
+@_keys
+@job_options
+@click.option("--epsilon", type=float, default=0.05, show_default=True, help="Gap, in Var f.")
+@click.option("--delta", type=float, default=0.05, show_default=True, help="False acceptances.")
+@click.option("--attempts", type=int, default=1, show_default=True, help="Sessions that share δ.")
+@click.option("--p", type=float, default=0.5, show_default=True, help="Share of a mask.")
+@click.option(
+    "--method", type=click.Choice(["gap", "paper"]), default="gap", show_default=True, help="How."
+)
+@click.option("--budget", type=int, help="Most trainings of the prover.")
+@click.option("--clip", type=float, help="b, if agreed; else from a pilot.")
+@click.option(
+    "--sampling",
+    type=click.Choice(["uniform", "weighted"]),
+    default="uniform",
+    show_default=True,
+    help="Of spot checks.",
+)
+@click.option("--calibration", type=FILE, help="Record of `pyattr calibrate compare --json`.")
+@_LEDGER
+def init(
+    directory: Path,
+    key: Path,
+    peer: Path,
+    ledger: Path | None,
+    calibration: Path | None,
+    source: str | None,
+    dataset: str,
+    model: str,
+    n_train: int,
+    n_test: int,
+    dataset_seed: int,
+    path: str | None,
+    device: str,
+    **terms: Any,
+) -> None:
+    """Verifier: train a pilot and write the invitation, with all terms.
+
+    \b
+    Example:
+      pyattr session init DIR --key verifier.key --peer prover.key.pub --n-train 500
+    """  # noqa: D301
+    job = job_of(source, dataset, model, n_train, n_test, dataset_seed, path, device)
+    terms |= {"n_train": job.n_train, "n_targets": job.n_targets, "subject": subject_of(job)}
+    with _failing():
+        if calibration is not None:
+            found = read_calibration(calibration)
+            terms |= {"calibration": found, "tolerance": found.tolerance}
+        with _verifier(directory, key, peer, job, ledger, terms) as side:
+            manifest = side.end.manifest
+            click.echo(f"{directory}: invitation, claim {manifest.claim()[:16]}")
+
+
+@contextmanager
+def _verifier(
+    directory: Path,
+    key: Path,
+    peer: Path,
+    job: Job,
+    ledger: Path | None,
+    terms: dict[str, Any] | None = None,
+) -> Iterator[VerifierSide]:
+    from pyattr.transport.directory import SessionDirectory
+    from pyattr.transport.ledger import Ledger
+    from pyattr.transport.side import VerifierSide
+
+    own, theirs = _read_keys(key, peer)
+    with SessionDirectory(directory, "verifier", create=terms is not None) as kept:
+        yield VerifierSide(kept, job.retrain, own, theirs, Ledger.at(ledger), terms)
+
+
+@contextmanager
+def _resumed(
+    directory: Path, key: Path, peer: Path, ledger: Path | None, place: dict[str, Any]
+) -> Iterator[VerifierSide]:
+    """The verifier of a session that was begun, with data that are still what they were."""
+    from pyattr.errors import bad_value
+    from pyattr.protocol.signing import SigningKey
+
+    manifest = _manifest(directory, SigningKey.load(key).public)
+    job = placed_job(manifest.subject.recipe, **place)
+    for name, ours in (("train", job.train), ("targets", job.targets)):
+        if ours != getattr(manifest.subject, name):
+            raise bad_value(name, "the data of the manifest", "others on this machine")
+    with _verifier(directory, key, peer, job, ledger) as side:
+        yield side
+
+
+@session.command("commit")
+@_DIR
+@_keys
+@_ATTRIBUTION
+@job_options
+@click.option("--p", type=float, default=0.5, show_default=True, help="Share of a mask, as agreed.")
+@click.option("--clip", type=float, help="b, if agreed.")
+@click.option("--tolerance", type=float, default=0.0, show_default=True, help="Largest τ agreed.")
+@click.option(
+    "--max-trainings", type=int, default=2**20, show_default=True, help="Largest challenge."
+)
+def commit(
+    directory: Path,
+    key: Path,
+    peer: Path,
+    attribution: Path,
+    source: str | None,
+    dataset: str,
+    model: str,
+    n_train: int,
+    n_test: int,
+    dataset_seed: int,
+    path: str | None,
+    device: str,
+    **agreed: Any,
+) -> None:
+    """Prover: agree to the terms and bind yourself to the scores.
+
+    The options say what was agreed: an invitation to anything else is refused.
+
+    \b
+    Example:
+      pyattr session commit DIR --key prover.key --peer verifier.key.pub \\
+        --attribution scores.safetensors --n-train 500
+    """  # noqa: D301
+    job = job_of(source, dataset, model, n_train, n_test, dataset_seed, path, device)
+    with _failing(), _prover(directory, key, peer, attribution, job, agreed) as side:
+        _need(side.advance(stop=2), 2, "an invitation (0-invitation.dsse)")
+        click.echo(f"{directory}: commitment, session {side.end.session[:16]}")
+
+
+@contextmanager
+def _prover(
+    directory: Path, key: Path, peer: Path, attribution: Path, job: Job, agreed: dict[str, Any]
+) -> Iterator[ProverSide]:
+    from pyattr.attribution import load_attribution
+    from pyattr.interface import Retrain
+    from pyattr.protocol import Prover
+    from pyattr.transport.directory import SessionDirectory
+    from pyattr.transport.side import ProverSide
+
+    own, theirs = _read_keys(key, peer)
+    scores, subject = load_attribution(attribution), subject_of(job)
+
+    def make(retrain: Retrain, secret: bytes) -> Prover:
+        return Prover(
+            retrain,
+            scores,
+            subject=subject,
+            key=own.public.hex,
+            verifier_key=theirs.hex,
+            secret=secret,
+            **agreed,
+        )
+
+    with SessionDirectory(directory, "prover", create=True) as kept:
+        yield ProverSide(kept, job.retrain, own, theirs, make)
+
+
+def _need(n_messages: int, needed: int, missing: str) -> None:
+    if n_messages < needed:
+        raise CommandError(f"directory: expected {missing}, got none")
+
+
+@session.command("challenge")
+@_DIR
+@_keys
+@place_options
+@_LEDGER
+def challenge(directory: Path, key: Path, peer: Path, ledger: Path | None, **place: Any) -> None:
+    """Verifier: ask for outputs on fresh subsets; this spends the session's share of δ.
+
+    \b
+    Example:
+      pyattr session challenge DIR --key verifier.key --peer prover.key.pub
+    """  # noqa: D301
+    with _failing(), _resumed(directory, key, peer, ledger, place) as side:
+        _need(side.advance(stop=3), 3, "a commitment (1-commitment.dsse)")
+        click.echo(f"{directory}: challenge, session {side.end.session[:16]}")
+
+
+@session.command("respond")
+@_DIR
+@_keys
+@_ATTRIBUTION
+@place_options
+def respond(directory: Path, key: Path, peer: Path, attribution: Path, **place: Any) -> None:
+    """Prover: train the challenge and send outputs and scores.
+
+    Interrupted, it goes on where it was. What was agreed to is in the invitation by now.
+
+    \b
+    Example:
+      pyattr session respond DIR --key prover.key --peer verifier.key.pub \\
+        --attribution scores.safetensors
+    """  # noqa: D301
+    with _failing():
+        _, theirs = _read_keys(key, peer)
+        manifest = _manifest(directory, theirs)
+        job = placed_job(manifest.subject.recipe, **place)
+        agreed = {"p": manifest.p, "clip": manifest.clip, "tolerance": manifest.tolerance}
+        with _prover(directory, key, peer, attribution, job, agreed) as side:
+            n_messages = side.advance()
+            _need(n_messages, 5, "a challenge (2-challenge.dsse)")
+            click.echo(f"{directory}: outputs of {side.end.n_retrained} trainings")
+            if n_messages == 6:
+                click.echo(f"{directory}: the verifier decided {side.end.outcome}")
+
+
+@session.command("verify")
+@_DIR
+@_keys
+@place_options
+@_LEDGER
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def verify(
+    directory: Path, key: Path, peer: Path, ledger: Path | None, as_json: bool, **place: Any
+) -> None:
+    """Verifier: judge the outputs, spot-check them, and decide.
+
+    \b
+    Example:
+      pyattr session verify DIR --key verifier.key --peer prover.key.pub; echo $?
+    """  # noqa: D301
+    from pyattr.errors import ProtocolError
+
+    with _failing(), _resumed(directory, key, peer, ledger, place) as side:
+        if not side.directory.has_message(2):  # asking spends δ: it has a command of its own
+            raise CommandError("directory: expected a challenge (2-challenge.dsse), got none")
+        try:
+            n_messages = side.advance()
+        except ProtocolError as error:
+            if side.end.state != "dead":
+                raise
+            _tell(side, as_json, one_line(error))
+        _need(n_messages, 6, "outputs (3-outputs-commitment.dsse, 4-outputs.dsse)")
+        _tell(side, as_json)
+
+
+def _tell(side: VerifierSide, as_json: bool, reason: str | None = None) -> None:
+    """Print a verdict, and end with its exit code."""
+    verdict = side.end.verdict
+    figures = {
+        "outcome": verdict.outcome.value,
+        "reason": reason or verdict.reason,
+        "session": side.end.session,
+        "gap_upper": [float(f"{g:.4g}") for g in verdict.gap_upper],
+        "epsilon": verdict.epsilon,
+        "delta": verdict.delta,
+        "n_retrained": verdict.n_retrained,
+        "n_prover_retrained": verdict.n_prover_retrained,
+        "n_checked": verdict.details.get("n_checked"),
+    }
+    if as_json:
+        click.echo(json.dumps(figures, indent=2))
+    else:
+        click.echo(f"{figures['outcome']}: {figures['reason']}")
+        click.echo(f"{verdict.n_retrained} trainings here, {verdict.n_prover_retrained} there")
+    sys.exit(EXIT_CODES[verdict.outcome.value])
+
+
+@session.command("audit")
+@_DIR
+@click.option("--prover-key", type=FILE, help="Public key file; else the manifest's.")
+@click.option("--verifier-key", type=FILE, help="Public key file; else the manifest's.")
+@click.option(
+    "--rerun", type=int, help="Repeat so many of the verifier's trainings, spot checks first."
+)
+@place_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def audit_command(
+    directory: Path,
+    prover_key: Path | None,
+    verifier_key: Path | None,
+    rerun: int | None,
+    as_json: bool,
+    **place: Any,
+) -> None:
+    """Anyone: derive the decision again from the verifier's folder.
+
+    Needs its private-verifier.json and trainings-verifier, which a verifier shows once the session
+    is over. Trains nothing, unless --rerun asks for it. The exit code is that of the decision if everything
+    holds, and 3 if anything does not.
+
+    \b
+    Example:
+      pyattr session audit DIR --rerun 20
+    """  # noqa: D301
+    from pyattr.protocol.signing import PublicKey
+    from pyattr.transport.evidence import audit_directory
+
+    with _failing():
+        keys = [None if f is None else PublicKey.load(f) for f in (prover_key, verifier_key)]
+        retrain = None
+        if rerun is not None:
+            from pyattr.transport.evidence import stated_manifest
+
+            manifest = stated_manifest(directory)
+            retrain = placed_job(manifest.subject.recipe, **place).retrain
+        result = audit_directory(directory, *keys, retrain=retrain, n_repeated=rerun)
+    outcome = None if result.verdict is None else result.verdict.outcome.value
+    if as_json:
+        checks = [{"check": c.name, "holds": c.holds, "found": c.found} for c in result.checks]
+        click.echo(json.dumps({"holds": result.holds, "outcome": outcome, "checks": checks}))
+    else:
+        for check in result.checks:
+            click.echo(f"{'ok  ' if check.holds else 'FAIL'} {check.name}: {check.found}")
+        click.echo(f"{outcome} stands" if result.holds else "the record does not hold together")
+    sys.exit(EXIT_CODES[outcome] if result.holds and outcome is not None else 3)
+
+
+@session.command("show")
+@_DIR
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(directory: Path, as_json: bool) -> None:
+    """Anyone: what a folder holds, and the terms that it states.
+
+    \b
+    Example:
+      pyattr session show DIR
+    """  # noqa: D301
+    import msgspec
+
+    from pyattr.transport.directory import MESSAGES, SessionReader
+    from pyattr.transport.evidence import stated_decision, stated_manifest
+
+    with _failing():
+        with SessionReader(directory) as reader:
+            present = [name for n, name in enumerate(MESSAGES) if reader.has_message(n)]
+        manifest = stated_manifest(directory) if MESSAGES[0] in present else None
+        decision = stated_decision(directory) if MESSAGES[5] in present else None
+    terms = {} if manifest is None else msgspec.to_builtins(manifest)
+    if as_json:
+        click.echo(json.dumps({"messages": present, "decision": decision, "manifest": terms}))
+        return
+    click.echo(f"{len(present)} of {len(MESSAGES)} messages: {', '.join(present) or 'none'}")
+    click.echo(f"decision: {decision or 'none yet'}")
+    for name, value in terms.items():
+        if not isinstance(value, dict):
+            click.echo(f"  {name}: {value}")
+    for name, value in terms.get("subject", {}).items():
+        click.echo(f"  {name}: {value}")
