@@ -137,14 +137,18 @@ def _say(line: str) -> None:
 @click.option("--epsilon", type=float, default=0.05, show_default=True, help="Gap, in Var f.")
 @click.option("--delta", type=float, default=0.05, show_default=True, help="False acceptances.")
 @click.option("--attempts", type=int, default=1, show_default=True, help="Sessions sharing delta.")
-@click.option("--method", type=click.Choice(["gap", "paper"]), default="gap", show_default=True)
+@click.option(
+    "--method", type=click.Choice(["gap", "paper"]), default="gap", show_default=True, help="How."
+)
 @click.option("--budget", type=int, help="Most trainings of a challenge.")
 @click.option("--p", type=float, default=0.5, show_default=True, help="Share of a mask.")
 @click.option("--clip", type=float, help="Outputs are clipped to [-b, b]; else after a pilot.")
 @click.option("--calibration", type=_FILE, help="Record of `pyattr calibrate compare --json`.")
-@click.option("--nonlinearity", type=float, default=0.02, show_default=True)
+@click.option("--nonlinearity", type=float, default=0.02, show_default=True, help="Odd share.")
 @click.option("--simultaneous", is_flag=True, help="All targets at once.")
-@click.option("--sampling", type=click.Choice(["uniform", "weighted"]), default="uniform")
+@click.option(
+    "--sampling", type=click.Choice(["uniform", "weighted"]), default="uniform", help="Of checks."
+)
 @job_options
 def verify_command(**options: Any) -> None:
     """Verify a prover's attribution over HTTP.
@@ -186,9 +190,8 @@ def _verify(client: ProverClient, options: dict[str, Any]) -> int:
         "n_train": job.n_train,
         "n_targets": job.n_targets,
     }
-    if calibration is not None:
-        found = read_calibration(calibration)
-        terms |= {"calibration": found, "tolerance": found.tolerance}
+    found = None if calibration is None else read_calibration(calibration)
+    terms |= {"calibration": found, "tolerance": 0.0 if found is None else found.tolerance}
     with SessionDirectory(state, "verifier", create=True) as directory, _bar() as tell:
         # No progress of own trainings: how many rows are checked is nobody's to see.
         side = VerifierSide(directory, job.retrain, key, prover, ledger, terms)

@@ -87,7 +87,7 @@ def test_answers_are_as_described_whatever_is_sent(server, path, method, mode):
 
     @given(st.data())
     @settings(
-        max_examples=40,
+        max_examples=100 if method == "post" else 30,
         deadline=None,
         database=None,
         derandomize=True,
