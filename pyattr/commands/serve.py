@@ -144,7 +144,13 @@ def _say(line: str) -> None:
 @click.option("--p", type=float, default=0.5, show_default=True, help="Share of a mask.")
 @click.option("--clip", type=float, help="Outputs are clipped to [-b, b]; else after a pilot.")
 @click.option("--calibration", type=_FILE, help="Record of `pyattr calibrate compare --json`.")
-@click.option("--nonlinearity", type=float, default=0.02, show_default=True, help="Odd share.")
+@click.option(
+    "--nonlinearity",
+    type=float,
+    default=0.02,
+    show_default=True,
+    help="Odd share of Var f, not linear.",
+)
 @click.option("--simultaneous", is_flag=True, help="All targets at once.")
 @click.option(
     "--sampling", type=click.Choice(["uniform", "weighted"]), default="uniform", help="Of checks."
