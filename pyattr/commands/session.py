@@ -24,10 +24,12 @@ from pyattr.commands.options import (
     one_line,
     place_options,
     placed_job,
+    read_calibration,
+    subject_of,
 )
 
 if TYPE_CHECKING:
-    from pyattr.protocol import Manifest, Subject
+    from pyattr.protocol import Manifest
     from pyattr.protocol.signing import PublicKey, SigningKey
     from pyattr.transport.job import Job
     from pyattr.transport.side import ProverSide, VerifierSide
@@ -109,19 +111,6 @@ def _read_keys(key: Path, peer: Path) -> tuple[SigningKey, PublicKey]:
     return SigningKey.load(key), PublicKey.load(peer)
 
 
-def _subject(job: Job) -> Subject:
-    from pyattr.protocol import Subject
-
-    return Subject(
-        train=job.train,
-        targets=job.targets,
-        recipe=dict(job.recipe),
-        output=job.output,
-        platform=job.platform,
-        versions=dict(job.versions),
-    )
-
-
 def _manifest(directory: Path, key: PublicKey) -> Manifest:
     """The terms of the session in a directory, from a verifier's own or another's invitation."""
     from pyattr.protocol.audit import manifest_of
@@ -178,26 +167,14 @@ def init(
       pyattr session init DIR --key verifier.key --peer prover.key.pub --n-train 500
     """  # noqa: D301
     job = job_of(source, dataset, model, n_train, n_test, dataset_seed, path, device)
-    terms |= {"n_train": job.n_train, "n_targets": job.n_targets, "subject": _subject(job)}
+    terms |= {"n_train": job.n_train, "n_targets": job.n_targets, "subject": subject_of(job)}
     with _failing():
         if calibration is not None:
-            found = _read_calibration(calibration)
+            found = read_calibration(calibration)
             terms |= {"calibration": found, "tolerance": found.tolerance}
         with _verifier(directory, key, peer, job, ledger, terms) as side:
             manifest = side.end.manifest
             click.echo(f"{directory}: invitation, claim {manifest.claim()[:16]}")
-
-
-def _read_calibration(file: Path) -> Any:
-    import msgspec
-
-    from pyattr.errors import bad_value
-    from pyattr.protocol.tolerance import Calibration
-
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=Calibration)
-    except msgspec.MsgspecError as error:
-        raise bad_value("calibration", "a record of `pyattr calibrate compare`", error) from error
 
 
 @contextmanager
@@ -287,7 +264,7 @@ def _prover(
     from pyattr.transport.side import ProverSide
 
     own, theirs = _read_keys(key, peer)
-    scores, subject = load_attribution(attribution), _subject(job)
+    scores, subject = load_attribution(attribution), subject_of(job)
 
     def make(retrain: Retrain, secret: bytes) -> Prover:
         return Prover(

@@ -19,8 +19,10 @@ taken. See `pyattr.transport.durable` for what survives a crash.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import BinaryIO, Final, Literal, Self
 
 import numpy as np
 from safetensors import SafetensorError
@@ -98,6 +100,19 @@ class SessionReader:
             If it is larger, or not a regular file.
         """
         return durable.read_capped(self._directory, _message_name(number), most_bytes)
+
+    @contextmanager
+    def opened_message(self, number: int) -> Iterator[BinaryIO]:
+        """Open a sealed message, to be read piece by piece.
+
+        Raises
+        ------
+        FileNotFoundError, ProtocolError
+            As `read_message`.
+        """
+        descriptor = durable.open_regular(self._directory, _message_name(number))
+        with os.fdopen(descriptor, "rb") as file:
+            yield file
 
     def read_private(self, role: Role, most_bytes: int) -> bytes:
         """Read what a side kept to itself, and shows to an auditor if it wishes.

@@ -25,6 +25,7 @@ __all__ = [
     "ConflictError",
     "exists",
     "make_directories",
+    "open_regular",
     "open_subdirectory",
     "opened",
     "read_capped",
@@ -122,6 +123,29 @@ def _open(directory: int, name: str, flags: int, mode: int = PRIVATE) -> int:
         raise
 
 
+def open_regular(directory: int, name: str) -> int:
+    """Open a regular file for reading.
+
+    Returns
+    -------
+    int
+        Descriptor, to be closed by the caller.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there.
+    ProtocolError
+        If it is not a regular file.
+    """
+    # Without O_NONBLOCK, opening a pipe would wait for a writer.
+    descriptor = _open(directory, name, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ProtocolError(f"{name}: expected a regular file, got another kind")
+    return descriptor
+
+
 def read_capped(directory: int, name: str, most_bytes: int, *, private: bool = False) -> bytes:
     """Read a regular file of limited size.
 
@@ -144,12 +168,9 @@ def read_capped(directory: int, name: str, most_bytes: int, *, private: bool = F
     PermissionError
         If it should be private and is not.
     """
-    # Without O_NONBLOCK, opening a pipe would wait for a writer.
-    descriptor = _open(directory, name, os.O_RDONLY | os.O_NONBLOCK)
+    descriptor = open_regular(directory, name)
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ProtocolError(f"{name}: expected a regular file, got another kind")
         if status.st_size > most_bytes:
             raise ProtocolError(
                 f"{name}: expected at most {most_bytes} bytes, got {status.st_size}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -19,7 +20,7 @@ from pyattr.errors import ProtocolError
 from pyattr.interface import Retrain
 from pyattr.protocol.audit import manifest_of
 from pyattr.protocol.encoding import frame_size
-from pyattr.protocol.journal import Journal
+from pyattr.protocol.journal import Journal, NotRecordedError
 from pyattr.protocol.manifest import Manifest
 from pyattr.protocol.prover import Prover
 from pyattr.protocol.randomness import SECRET_BYTES, fresh_secret
@@ -29,6 +30,7 @@ from pyattr.protocol.verifier import Verifier
 from pyattr.transport.directory import MESSAGES, SessionDirectory
 from pyattr.transport.ledger import Ledger
 from pyattr.verification.evaluate import Progress
+from pyattr.verification.verdict import Outcome
 
 __all__ = ["ProverSide", "Side", "VerifierSide", "secret_from"]
 
@@ -68,8 +70,8 @@ class Side(ABC):
     ) -> None:
         self.directory, self.key, self.peer = directory, key, peer
         self._secret = self._kept_secret()
-        blocks = directory.read_blocks(directory.role, JOURNAL_CAP)
-        self._journal = Journal(retrain, blocks, directory.append_block)
+        self._blocks = directory.read_blocks(directory.role, JOURNAL_CAP)
+        self._journal = Journal(retrain, self._blocks, directory.append_block)
         self._done = 0  # messages that this object has sent or received
 
     def _kept_secret(self) -> bytes:
@@ -92,6 +94,11 @@ class Side(ABC):
     def state(self) -> State:
         """How far the session is, as far as this object has followed it."""
         return self.end.state
+
+    @property
+    def n_done(self) -> int:
+        """Rows that were trained for this session so far, before this object was made as well."""
+        return self._journal.n_replayed + self._journal.n_trained
 
     @abstractmethod
     def most_bytes(self) -> int:
@@ -186,12 +193,40 @@ class ProverSide(Side):
         make: MakeProver,
     ) -> None:
         super().__init__(directory, retrain, key, peer)
+        self._make = make
         self._prover = make(self._journal, self._secret)
 
     @property
     def end(self) -> Prover:
         """Prover or verifier, whichever this side is."""
         return self._prover
+
+    def check(self, number: int, sealed: bytes) -> Outcome:
+        """Refuse a message of the verifier before it is stored and spoils the session; train nothing.
+
+        Returns
+        -------
+        Outcome
+            What the prover takes the session's to be after the message.
+
+        Raises
+        ------
+        ProtocolError
+            If it is not the verifier's, is out of order, or asks for what was not agreed.
+        """
+        data = unseal(sealed, self.peer)
+        following = sum(self.directory.has_message(n) for n in range(len(MESSAGES)))
+        if number != following:
+            raise ProtocolError(f"message: expected number {following}, got number {number}")
+        trial = self._make(Journal(None, self._blocks), self._secret)
+        for earlier in range(number):
+            if earlier not in self.own:
+                stored = self.directory.read_message(earlier, self.most_bytes())
+                trial.receive(unseal(stored, self.peer))
+        # A prover that asks for trainings has agreed to everything.
+        with suppress(NotRecordedError):
+            trial.receive(data)
+        return trial.outcome
 
     def most_bytes(self) -> int:
         """Largest size of the verifier's next message: none has tensors."""

@@ -17,7 +17,7 @@ from two_parties import exchange
 
 import pyattr
 from pyattr.cli import main
-from pyattr.commands.session import _subject
+from pyattr.commands.options import subject_of
 from pyattr.protocol import Prover, Verifier
 from pyattr.protocol.signing import PublicKey, SigningKey, seal
 from pyattr.transport.directory import MESSAGES
@@ -118,7 +118,7 @@ def test_an_honest_session_between_processes(root, job, tmp_path):
     prover = Prover(
         job.retrain,
         pyattr.load_attribution(two.scores),
-        subject=_subject(job),
+        subject=subject_of(job),
         key=p,
         verifier_key=v,
         secret=secrets["p"],
@@ -127,7 +127,7 @@ def test_an_honest_session_between_processes(root, job, tmp_path):
         job.retrain,
         epsilon=0.2,
         attempts=8,
-        subject=_subject(job),
+        subject=subject_of(job),
         prover_key=p,
         key=v,
         secret=secrets["v"],
