@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pyattr import __version__
 from pyattr.commands.calibrate import calibrate
+from pyattr.commands.serve import serve_command, verify_command
 from pyattr.commands.session import keygen, session
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def main() -> None:
     """  # noqa: D301 - click's mark for lines to be kept
 
 
-for command in (calibrate, keygen, session):
+for command in (calibrate, keygen, serve_command, session, verify_command):
     main.add_command(command)
 
 

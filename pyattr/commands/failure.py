@@ -11,7 +11,7 @@ import click
 from pyattr.commands.options import ERROR, CommandError, one_line
 from pyattr.errors import ProtocolError, Rejected
 
-__all__ = ["INTERRUPTED", "SessionCommand"]
+__all__ = ["INTERRUPTED", "SessionCommand", "SessionGroup"]
 
 INTERRUPTED: Final = 130  # as shells report a command ended by Ctrl-C
 
@@ -45,6 +45,19 @@ class SessionCommand(click.Command):
         except Exception:  # a fault of this program
             traceback.print_exc()
             sys.exit(ERROR)
+
+
+class SessionGroup(click.Group):
+    """A group of such commands."""
+
+    command_class = SessionCommand
+
+    def make_context(self, *arguments: Any, **words: Any) -> click.Context:
+        """Parse the command line."""
+        try:
+            return super().make_context(*arguments, **words)
+        except click.ClickException as error:
+            _fail(error)
 
 
 def _sentence(error: Exception, ctx: click.Context) -> str:

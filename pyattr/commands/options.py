@@ -43,7 +43,10 @@ class CommandError(click.ClickException):
 
 def one_line(error: BaseException) -> str:
     """An error's message without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
+    words = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        words = f"{error.filename}: {error.strerror.lower()}"
+    return " ".join(words.split()) or type(error).__name__
 
 
 def fail(error: BaseException) -> NoReturn:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pyattr.commands.failure import SessionCommand, SessionGroup
 from pyattr.commands.options import (
     EXIT_CODES,
     FILE,
     CommandError,
-    fail,
     job_of,
     job_options,
     one_line,
@@ -41,7 +41,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _DIR = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 
 
-@click.command("keygen")
+@click.command("keygen", cls=SessionCommand)
 @click.argument("file", type=click.Path(path_type=Path))
 def keygen(file: Path) -> None:
     """Make a key pair: FILE, which stays with you, and FILE.pub for the other party.
@@ -52,14 +52,11 @@ def keygen(file: Path) -> None:
     """  # noqa: D301 - click's mark for lines to be kept
     from pyattr.protocol.signing import write_key_pair
 
-    try:
-        public = write_key_pair(file)
-    except OSError as error:
-        fail(error)
+    public = write_key_pair(file)
     click.echo(f"{file}.pub: {public.hex}")
 
 
-@click.group("session")
+@click.group("session", cls=SessionGroup)
 def session() -> None:
     """Verify scores by files that two parties exchange.
 
@@ -91,18 +88,6 @@ _LEDGER = click.option(
 _ATTRIBUTION = click.option(
     "--attribution", type=FILE, required=True, help="Scores, as Attribution.save writes them."
 )
-
-
-@contextmanager
-def _failing() -> Iterator[None]:
-    """Turn what may go wrong into one sentence and exit code 3."""
-    from pyattr.errors import ProtocolError
-    from pyattr.transport.durable import BusyError, ConflictError
-
-    try:
-        yield
-    except (ProtocolError, BusyError, ConflictError, ValueError, OSError, RuntimeError) as error:
-        fail(error)
 
 
 def _read_keys(key: Path, peer: Path) -> tuple[SigningKey, PublicKey]:
@@ -168,13 +153,12 @@ def init(
     """  # noqa: D301
     job = job_of(source, dataset, model, n_train, n_test, dataset_seed, path, device)
     terms |= {"n_train": job.n_train, "n_targets": job.n_targets, "subject": subject_of(job)}
-    with _failing():
-        if calibration is not None:
-            found = read_calibration(calibration)
-            terms |= {"calibration": found, "tolerance": found.tolerance}
-        with _verifier(directory, key, peer, job, ledger, terms) as side:
-            manifest = side.end.manifest
-            click.echo(f"{directory}: invitation, claim {manifest.claim()[:16]}")
+    if calibration is not None:
+        found = read_calibration(calibration)
+        terms |= {"calibration": found, "tolerance": found.tolerance}
+    with _verifier(directory, key, peer, job, ledger, terms) as side:
+        manifest = side.end.manifest
+        click.echo(f"{directory}: invitation, claim {manifest.claim()[:16]}")
 
 
 @contextmanager
@@ -248,7 +232,7 @@ def commit(
         --attribution scores.safetensors --n-train 500
     """  # noqa: D301
     job = job_of(source, dataset, model, n_train, n_test, dataset_seed, path, device)
-    with _failing(), _prover(directory, key, peer, attribution, job, agreed) as side:
+    with _prover(directory, key, peer, attribution, job, agreed) as side:
         _need(side.advance(stop=2), 2, "an invitation (0-invitation.dsse)")
         click.echo(f"{directory}: commitment, session {side.end.session[:16]}")
 
@@ -298,7 +282,7 @@ def challenge(directory: Path, key: Path, peer: Path, ledger: Path | None, **pla
     Example:
       pyattr session challenge DIR --key verifier.key --peer prover.key.pub
     """  # noqa: D301
-    with _failing(), _resumed(directory, key, peer, ledger, place) as side:
+    with _resumed(directory, key, peer, ledger, place) as side:
         _need(side.advance(stop=3), 3, "a commitment (1-commitment.dsse)")
         click.echo(f"{directory}: challenge, session {side.end.session[:16]}")
 
@@ -318,17 +302,16 @@ def respond(directory: Path, key: Path, peer: Path, attribution: Path, **place: 
       pyattr session respond DIR --key prover.key --peer verifier.key.pub \\
         --attribution scores.safetensors
     """  # noqa: D301
-    with _failing():
-        _, theirs = _read_keys(key, peer)
-        manifest = _manifest(directory, theirs)
-        job = placed_job(manifest.subject.recipe, **place)
-        agreed = {"p": manifest.p, "clip": manifest.clip, "tolerance": manifest.tolerance}
-        with _prover(directory, key, peer, attribution, job, agreed) as side:
-            n_messages = side.advance()
-            _need(n_messages, 5, "a challenge (2-challenge.dsse)")
-            click.echo(f"{directory}: outputs of {side.end.n_retrained} trainings")
-            if n_messages == 6:
-                click.echo(f"{directory}: the verifier decided {side.end.outcome}")
+    _, theirs = _read_keys(key, peer)
+    manifest = _manifest(directory, theirs)
+    job = placed_job(manifest.subject.recipe, **place)
+    agreed = {"p": manifest.p, "clip": manifest.clip, "tolerance": manifest.tolerance}
+    with _prover(directory, key, peer, attribution, job, agreed) as side:
+        n_messages = side.advance()
+        _need(n_messages, 5, "a challenge (2-challenge.dsse)")
+        click.echo(f"{directory}: outputs of {side.end.n_retrained} trainings")
+        if n_messages == 6:
+            click.echo(f"{directory}: the verifier decided {side.end.outcome}")
 
 
 @session.command("verify")
@@ -348,7 +331,7 @@ def verify(
     """  # noqa: D301
     from pyattr.errors import ProtocolError
 
-    with _failing(), _resumed(directory, key, peer, ledger, place) as side:
+    with _resumed(directory, key, peer, ledger, place) as side:
         if not side.directory.has_message(2):  # asking spends δ: it has a command of its own
             raise CommandError("directory: expected a challenge (2-challenge.dsse), got none")
         try:
@@ -413,15 +396,14 @@ def audit_command(
     from pyattr.protocol.signing import PublicKey
     from pyattr.transport.evidence import audit_directory
 
-    with _failing():
-        keys = [None if f is None else PublicKey.load(f) for f in (prover_key, verifier_key)]
-        retrain = None
-        if rerun is not None:
-            from pyattr.transport.evidence import stated_manifest
+    keys = [None if f is None else PublicKey.load(f) for f in (prover_key, verifier_key)]
+    retrain = None
+    if rerun is not None:
+        from pyattr.transport.evidence import stated_manifest
 
-            manifest = stated_manifest(directory)
-            retrain = placed_job(manifest.subject.recipe, **place).retrain
-        result = audit_directory(directory, *keys, retrain=retrain, n_repeated=rerun)
+        manifest = stated_manifest(directory)
+        retrain = placed_job(manifest.subject.recipe, **place).retrain
+    result = audit_directory(directory, *keys, retrain=retrain, n_repeated=rerun)
     outcome = None if result.verdict is None else result.verdict.outcome.value
     if as_json:
         checks = [{"check": c.name, "holds": c.holds, "found": c.found} for c in result.checks]
@@ -448,11 +430,10 @@ def show(directory: Path, as_json: bool) -> None:
     from pyattr.transport.directory import MESSAGES, SessionReader
     from pyattr.transport.evidence import stated_decision, stated_manifest
 
-    with _failing():
-        with SessionReader(directory) as reader:
-            present = [name for n, name in enumerate(MESSAGES) if reader.has_message(n)]
-        manifest = stated_manifest(directory) if MESSAGES[0] in present else None
-        decision = stated_decision(directory) if MESSAGES[5] in present else None
+    with SessionReader(directory) as reader:
+        present = [name for n, name in enumerate(MESSAGES) if reader.has_message(n)]
+    manifest = stated_manifest(directory) if MESSAGES[0] in present else None
+    decision = stated_decision(directory) if MESSAGES[5] in present else None
     terms = {} if manifest is None else msgspec.to_builtins(manifest)
     if as_json:
         click.echo(json.dumps({"messages": present, "decision": decision, "manifest": terms}))

@@ -63,6 +63,8 @@ class Criterion:
 
     def __post_init__(self) -> None:
         check_positive("epsilon", self.epsilon)
+        if self.relative and self.epsilon >= 1.0:  # scores of 0 have a gap of 1 at most
+            raise bad_value("epsilon", "a share of Var f below 1", self.epsilon)
         if check_probability("delta", self.delta) > 0.5:
             raise bad_value("delta", "at most 1/2: limits are above estimates", self.delta)
         check_probability("p", self.p)
