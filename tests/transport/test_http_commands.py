@@ -170,7 +170,7 @@ def invoke(command: click.Command, arguments: list[str], path: Path):
         (["--attempts", "0"], "--attempts: expected"),
         (["--source", "no_such_module:job"], "source: expected"),
         (["--calibration", "scores"], "--calibration: expected"),
-        (["--key", "missing"], "No such file"),
+        (["--key", "missing"], "no such file"),
         (["--key", "prover.pub"], "chmod 600"),
         (["--token-file", "scores"], "--token-file: expected"),
         (["--prover", "http://elsewhere"], "https"),
