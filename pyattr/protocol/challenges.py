@@ -29,9 +29,9 @@ def parameters_of(design: Design) -> ClusterParameters | ResidualParameters:
     """The words for a design."""
     if isinstance(design, ClusterDesign):
         return ClusterParameters(
-            n_clusters=design.n_clusters, n_leaves=design.n_leaves, rho=design.rho
+            n_clusters=design.n_clusters, n_leaves=design.n_leaves, rho=float(design.rho)
         )
-    return ResidualParameters(n_pairs=design.n_pairs, rho=design.rho)
+    return ResidualParameters(n_pairs=design.n_pairs, rho=float(design.rho))
 
 
 def design_of(words: ClusterParameters | ResidualParameters, p: float) -> Design:
