@@ -6,6 +6,7 @@ it agrees with what was agreed beforehand, and its commitment carries the manife
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -41,6 +42,12 @@ def _check_sorted(name: str, words: dict[str, Setting] | dict[str, str]) -> None
         raise ValueError(f"{name}: expected keys in order, got {list(words)}")
 
 
+def _check_zeros(name: str, values: Iterable[object]) -> None:
+    """-0 equals 0 and is written otherwise: with both, one claim would have two digests."""
+    if "-0.0" in map(repr, values):
+        raise ValueError(f"{name}: expected 0, which is written one way, got -0")
+
+
 class Subject(Strict, tag="subject", frozen=True, kw_only=True):
     """What is trained: everything that an output depends on beside mask and seed.
 
@@ -71,6 +78,7 @@ class Subject(Strict, tag="subject", frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _check_sorted("recipe", self.recipe)
         _check_sorted("versions", self.versions)
+        _check_zeros("recipe", self.recipe.values())
 
 
 class Manifest(Strict, tag="manifest", frozen=True, kw_only=True):
@@ -132,6 +140,10 @@ class Manifest(Strict, tag="manifest", frozen=True, kw_only=True):
     sampling: Literal["uniform", "weighted"]
     prover: Key
     verifier: Key
+
+    def __post_init__(self) -> None:
+        _check_zeros("nonlinearity", [self.nonlinearity])
+        _check_zeros("tolerance", [self.tolerance])
 
     def claim(self) -> str:
         """Digest of what is claimed: by it the sessions are counted that share one δ.

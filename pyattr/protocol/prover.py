@@ -40,6 +40,7 @@ from pyattr.protocol.messages import (
 )
 from pyattr.protocol.randomness import ProverSecrets, challenge_seed, check_secret, opens
 from pyattr.protocol.session import Role, Session, State
+from pyattr.protocol.words import ClusterParameters, ResidualParameters
 from pyattr.verification.evaluate import Evaluator, Progress
 from pyattr.verification.scores import HasScores, LinearScores
 from pyattr.verification.verdict import Outcome
@@ -226,10 +227,26 @@ class Prover:
             raise ProtocolError(
                 "seed: expected the one that both parties' randomness gives, got another"
             )
-        design = design_of(challenge.design, invitation.manifest.p)
-        if design.n_evaluations > self._max_trainings:
-            expected = f"at most {self._max_trainings} trainings"
-            raise ProtocolError(f"design: expected {expected}, got {design.n_evaluations}")
+        return self._check_design(challenge.design, invitation.manifest)
+
+    def _check_design(
+        self, words: ClusterParameters | ResidualParameters, manifest: Manifest
+    ) -> Design:
+        """A challenge asks for no more than the manifest says."""
+        kind = ClusterParameters if manifest.method == "gap" else ResidualParameters
+        if not isinstance(words, kind):
+            expected = f"that of method {manifest.method!r}"
+            raise ProtocolError(f"design: expected {expected}, got {words}")
+        if manifest.design is not None and words != manifest.design:
+            raise ProtocolError(f"design: expected {manifest.design}, as stated, got {words}")
+        design = design_of(words, manifest.p)
+        most = self._max_trainings
+        if manifest.budget is not None:
+            most = min(most, manifest.budget)
+        if design.n_evaluations > most:
+            raise ProtocolError(
+                f"design: expected at most {most} trainings, got {design.n_evaluations}"
+            )
         return design
 
     def _answer(

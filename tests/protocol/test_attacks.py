@@ -16,11 +16,12 @@ from pyattr.errors import ProtocolError, Rejected
 from pyattr.protocol import Prover, Subject, Verifier, run
 from pyattr.protocol.arrays import attribution_tensors, to_tensor
 from pyattr.protocol.challenges import row_blocks
-from pyattr.protocol.encoding import encode
+from pyattr.protocol.encoding import MAGIC, encode, join_frame
 from pyattr.protocol.hashing import message_hash
 from pyattr.protocol.messages import Decision, Outputs
 from pyattr.protocol.randomness import challenge_seed, secret_of
 from pyattr.protocol.session import State
+from pyattr.protocol.words import ClusterParameters, ResidualParameters
 from pyattr.verification.cheats import FitsAfterChallenge, HalvedScores
 from pyattr.verification.clusters import ClusterDesign
 from pyattr.verification.scores import LinearScores
@@ -381,6 +382,46 @@ def test_a_design_that_does_not_exist_is_refused():
             return msgspec.structs.replace(challenge.design, **fields)
 
         refused(*forged(design=changed))
+
+
+@pytest.mark.parametrize(
+    ("stated", "asked", "reason"),
+    [
+        ({}, ClusterParameters(n_clusters=25, n_leaves=1, rho=1.0), "as stated"),
+        ({"design": None, "budget": 47}, None, "at most 47 trainings"),
+        ({"design": None}, ResidualParameters(n_pairs=8, rho=0.25), "of method 'gap'"),
+        ({"design": None, "method": "paper"}, None, "of method 'paper'"),
+    ],
+)
+def test_a_challenge_beyond_the_manifest_is_refused(stated, asked, reason):
+    # Without the comparison a verifier could state 48 trainings and ask for 2^20.
+    def challenged(changes):
+        prover, verifier = pair()
+        invitation = header(verifier.start())
+        manifest = msgspec.structs.replace(invitation.manifest, **changes)
+        data = encode(msgspec.structs.replace(invitation, manifest=manifest))
+        verifier._session.parent = message_hash(data)
+        (challenge,) = verifier.receive(*prover.receive(data))
+        return prover, header(challenge)
+
+    prover, challenge = challenged({"design": None, "budget": 48})
+    assert len(prover.receive(encode(challenge))) == 2
+    prover, challenge = challenged(stated)
+    asked = challenge.design if asked is None else asked
+    with pytest.raises(ProtocolError, match=f"design: expected .*{reason}"):
+        prover.receive(encode(msgspec.structs.replace(challenge, design=asked)))
+    assert prover.n_retrained == 0
+
+
+@pytest.mark.parametrize("name", ["nonlinearity", "tolerance"])
+def test_a_claim_has_one_digest_whatever_the_sign_of_0(name):
+    prover, verifier = pair()
+    invitation = header(verifier.start())
+    manifest = msgspec.structs.replace(invitation.manifest, **{name: 0.0})
+    data = encode(msgspec.structs.replace(invitation, manifest=manifest))
+    head = data[12:].replace(f'"{name}":0.0'.encode(), f'"{name}":-0.0'.encode())
+    assert head != data[12:]
+    refused(prover, join_frame(MAGIC, head))
 
 
 def test_a_clip_between_two_float32_is_refused():
