@@ -80,6 +80,9 @@ FLOATS = np.array(
 )
 _RECORD_EVERY = 2000
 _MEMORY_MIB, _INPUT_S = 512, 20
+# Instrumented code grows by some KB an input (the same inputs without atheris do not), so that a process
+# would reach the limit of memory by itself.
+_LEG_S = 60
 
 
 def retrain(masks: pyattr.Masks, seeds: np.ndarray) -> np.ndarray:
@@ -315,7 +318,7 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
 # --- running --------------------------------------------------------------------------------------
 
 
-def work(corpus: Path, seconds: int) -> None:
+def work(corpus: Path, seconds: int, seed: int) -> None:
     """Fuzz until the time is over; does not return."""
     ends: Counter[str] = Counter()
     warnings.simplefilter("error")
@@ -328,61 +331,74 @@ def work(corpus: Path, seconds: int) -> None:
 
     arguments = [
         sys.argv[0], str(corpus), f"-max_total_time={seconds}", f"-rss_limit_mb={_MEMORY_MIB}",
-        f"-timeout={_INPUT_S}", "-max_len=20000", "-print_final_stats=1", "-seed=1",
+        f"-timeout={_INPUT_S}", "-max_len=20000", "-print_final_stats=1", f"-seed={seed}",
         f"-artifact_prefix={corpus.parent}/finding-",
     ]  # fmt: skip
     atheris.Setup(arguments, one_input, custom_mutator=mutate)
     atheris.Fuzz()
 
 
-def figures(log: str, folder: Path, seconds: float, status: int) -> dict[str, Any]:
-    """What libFuzzer and the targets counted."""
-    stats = dict(re.findall(r"stat::(\w+):\s+(\d+)", log))
-    coverage = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", log)
-    last = [int(number) for number in coverage[-1]] if coverage else [0, 0, 0]
+def leg(folder: Path, seconds: int, seed: int) -> dict[str, Any]:
+    """Fuzz in a process of its own, since libFuzzer ends it; what libFuzzer and the targets counted.
+
+    The ends of the last inputs, fewer than 2000, are not counted.
+    """
+    command = [sys.executable, __file__, "--worker", str(folder / "inputs")]
+    command += ["--seconds", str(seconds), "--seed", str(seed)]
+    start = time.perf_counter()
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
+    wall = time.perf_counter() - start
+    if done.returncode or list(folder.glob("finding-*")):
+        sys.exit(done.stderr[-4000:])
+    stats = dict(re.findall(r"stat::(\w+):\s+(\d+)", done.stderr))
+    coverage = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", done.stderr)[-1]
     return {
-        "executions": int(stats.get("number_of_executed_units", 0)),
-        "seconds": round(seconds, 1),
-        "coverage": dict(zip(("edges", "features", "corpus"), last, strict=True)),
-        "peak_rss_mib": int(stats.get("peak_rss_mb", 0)),
-        "findings": len(list(folder.glob("finding-*"))),
-        "exit_status": status,
-        "ends_of_inputs": dict(sorted(json.loads((folder / "ends.json").read_text()).items())),
+        "executions": int(stats["number_of_executed_units"]),
+        "wall_s": wall,
+        "coverage": dict(zip(("edges", "features", "corpus"), map(int, coverage), strict=True)),
+        "peak_rss_mib": int(stats["peak_rss_mb"]),
+        "ends": json.loads((folder / "ends.json").read_text()),
+    }
+
+
+def fuzz(folder: Path, seconds: int, first_seed: int) -> dict[str, Any]:
+    """Fuzz for so long, process after process on one corpus; exits with its log where something is found."""
+    (folder / "inputs").mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate(seeds()):
+        (folder / "inputs" / f"seed-{number}").write_bytes(data)
+    legs, left = [], seconds
+    while left > 0:
+        legs.append(leg(folder, min(left, _LEG_S), first_seed + len(legs)))
+        left -= _LEG_S
+    ends: Counter[str] = Counter()
+    for one in legs:
+        ends.update(one["ends"])
+    return {
+        "executions": sum(one["executions"] for one in legs),
+        "seconds": seconds,
+        "wall_s": round(sum(one["wall_s"] for one in legs), 1),
+        "processes": len(legs),
+        "coverage": legs[-1]["coverage"],
+        "peak_rss_mib": max(one["peak_rss_mib"] for one in legs),
+        "findings": 0,
+        "ends_of_inputs": dict(sorted(ends.items())),
         "versions": {name: version(name) for name in ("atheris", "msgspec", "cryptography")},
     }
 
 
 def main() -> None:
-    """Fuzz in a process of its own, since libFuzzer ends it, and write down what it found."""
+    """Fuzz, and write down what came of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--corpus", type=Path, help="kept, and gone on with, if given")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        work(options.worker, options.seconds)
+        work(options.worker, options.seconds, options.seed)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.corpus or Path(temporary)
-        corpus = folder / "inputs"
-        corpus.mkdir(parents=True, exist_ok=True)
-        for number, data in enumerate(seeds()):
-            (corpus / f"seed-{number}").write_bytes(data)
-        command = [
-            sys.executable,
-            __file__,
-            "--worker",
-            str(corpus),
-            "--seconds",
-            str(options.seconds),
-        ]
-        start = time.perf_counter()
-        done = subprocess.run(
-            command, stderr=subprocess.PIPE, text=True, errors="replace", check=False
-        )
-        result = figures(done.stderr, folder, time.perf_counter() - start, done.returncode)
-        print(json.dumps(result, indent=2))
-        if result["findings"] or done.returncode:
-            sys.exit(done.stderr[-4000:])
+        result = fuzz(options.corpus or Path(temporary), options.seconds, options.seed)
+    print(json.dumps(result, indent=2))
     harness.write("fuzzing", result, n_threads=1)
 
 

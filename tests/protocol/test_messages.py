@@ -320,6 +320,7 @@ def spellings(value):
     """What other programs may write for a number."""
     styles = [repr(value), *(f"{value:.{n}{style}}" for style in "efg" for n in range(19))]
     styles += [style.replace("e+", "e").replace("e-0", "e-") for style in styles]
+    styles.append(msgspec.json.encode(value).decode())
     return {spelling for style in styles for spelling in (style, style.upper(), f"{style}0")}
 
 
