@@ -99,10 +99,10 @@ def compare_command(ours: Path, theirs: Path, n_checks: int, alarm: float, as_js
 def _in_words(found: Calibration) -> str:
     """What was found, in a sentence or two."""
     if found.tolerance == 0.0:
-        return f"All bytes of {found.n_rows} rows are equal: tolerance 0."
+        return f"All bytes of {found.terms.n_rows} rows are equal: tolerance 0."
     return (
         f"Tolerance {found.tolerance:.3g}: {found.factor:.3g} times the largest difference of "
-        f"{found.n_rows} rows, {found.tolerance / found.smallest_sd:.2g} of the smallest standard "
+        f"{found.terms.n_rows} rows, {found.tolerance / found.smallest_sd:.2g} of the smallest standard "
         f"deviation over seeds. Of {found.n_checks} honest spot checks one exceeds it with "
         f"probability at most {found.alarm:g}."
     )

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from pyattr.protocol import Subject
-    from pyattr.protocol.tolerance import Calibration
     from pyattr.transport.job import Job
 
 __all__ = [
@@ -24,8 +22,6 @@ __all__ = [
     "one_line",
     "place_options",
     "placed_job",
-    "read_calibration",
-    "subject_of",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -128,39 +124,6 @@ def job_of(
         raise CommandError(f"{one_line(error)}: pip install 'pyattr[demo]'") from error
     except (ValueError, OSError, RuntimeError) as error:
         fail(error)
-
-
-def subject_of(job: Job) -> Subject:
-    """What a manifest says of a job."""
-    from pyattr.protocol import Subject
-
-    return Subject(
-        train=job.train,
-        targets=job.targets,
-        recipe=dict(job.recipe),
-        output=job.output,
-        platform=job.platform,
-        versions=dict(job.versions),
-    )
-
-
-def read_calibration(file: Path) -> Calibration:
-    """Read the record that a tolerance rests on.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
-    import msgspec
-
-    from pyattr.errors import bad_value
-    from pyattr.protocol.tolerance import Calibration
-
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=Calibration)
-    except msgspec.MsgspecError as error:
-        raise bad_value("calibration", "a record of `pyattr calibrate compare`", error) from error
 
 
 def _imported(source: str) -> Job:

@@ -17,17 +17,13 @@ from pyattr.commands.options import (
     EXIT_CODES,
     job_of,
     job_options,
-    read_calibration,
-    subject_of,
 )
+from pyattr.commands.terms import agreed_terms, check_same, stated_terms, subject_of, terms_options
 from pyattr.commands.token import read_token
 from pyattr.errors import bad_value
-from pyattr.protocol.arrays import as_clip
-from pyattr.protocol.manifest import Manifest
 
 if TYPE_CHECKING:
     from pyattr.transport.client import ProverClient, Tell
-    from pyattr.transport.side import VerifierSide
 
 __all__ = ["serve_command", "verify_command"]
 
@@ -50,11 +46,7 @@ _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 @click.option("--key", type=_FILE, required=True, help="Your private key.")
 @click.option("--verifier-key", type=_FILE, required=True, help="The verifier's public key.")
 @click.option("--state", type=_FOLDER, required=True, help="Folder for all sessions.")
-@click.option("--p", type=float, default=0.5, show_default=True, help="Share of a mask.")
-@click.option(
-    "--clip", type=float, help="Outputs are clipped to [-b, b]; else as the verifier says."
-)
-@click.option("--tolerance", type=float, default=0.0, help="Largest that is agreed to.")
+@terms_options
 @click.option("--max-trainings", type=int, default=2**20, show_default=True, help="Of a session.")
 @click.option("--open-sessions", type=int, default=4, show_default=True, help="At a time.")
 @click.option("--per-claim", type=int, default=100, show_default=True, help="Sessions, ever.")
@@ -108,7 +100,10 @@ def _host(options: dict[str, Any]) -> Iterator[Any]:
     key = SigningKey.load(options.pop("key"))
     verifier = PublicKey.load(options.pop("verifier_key"))
     job = job_of(**_taken(options, *_JOB))
-    terms = Terms(job.retrain, attribution, key, verifier, subject=subject_of(job), **options)
+    agreed = agreed_terms(options)
+    terms = Terms(
+        job.retrain, attribution, key, verifier, subject=subject_of(job), **agreed, **options
+    )
     host = Host(root, terms, quotas, _say)
     try:
         yield host
@@ -134,24 +129,7 @@ def _say(line: str) -> None:
 @click.option("--token-file", type=_FILE, help="Bearer token, as the prover has it.")
 @click.option("--ca", type=_FILE, help="Who vouches for the server, PEM; else the system's.")
 @click.option("--seconds", type=float, default=86400.0, show_default=True, help="For everything.")
-@click.option("--epsilon", type=float, default=0.05, show_default=True, help="Gap, in Var f.")
-@click.option("--delta", type=float, default=0.05, show_default=True, help="False acceptances.")
-@click.option("--attempts", type=int, default=1, show_default=True, help="Sessions sharing delta.")
-@click.option(
-    "--method", type=click.Choice(["gap", "paper"]), default="gap", show_default=True, help="How."
-)
-@click.option("--budget", type=int, help="Most trainings of a challenge.")
-@click.option("--p", type=float, default=0.5, show_default=True, help="Share of a mask.")
-@click.option("--clip", type=float, help="Outputs are clipped to [-b, b]; else after a pilot.")
-@click.option("--calibration", type=_FILE, help="Record of `pyattr calibrate compare --json`.")
-@click.option(
-    "--nonlinearity",
-    type=float,
-    default=0.02,
-    show_default=True,
-    help="Odd share of Var f, not linear.",
-)
-@click.option("--simultaneous", is_flag=True, help="All targets at once.")
+@terms_options
 @click.option(
     "--sampling", type=click.Choice(["uniform", "weighted"]), default="uniform", help="Of checks."
 )
@@ -190,18 +168,13 @@ def _verify(client: ProverClient, options: dict[str, Any]) -> int:
     key = SigningKey.load(options.pop("key"))
     prover = PublicKey.load(options.pop("prover_key"))
     state, ledger = options.pop("state"), Ledger.at(options.pop("ledger"))
-    job, calibration = job_of(**_taken(options, *_JOB)), options.pop("calibration")
-    terms = options | {
-        "subject": subject_of(job),
-        "n_train": job.n_train,
-        "n_targets": job.n_targets,
-    }
-    found = None if calibration is None else read_calibration(calibration)
-    terms |= {"calibration": found, "tolerance": 0.0 if found is None else found.tolerance}
+    job = job_of(**_taken(options, *_JOB))
+    terms = stated_terms(options) | options
+    terms |= {"n_train": job.n_train, "n_targets": job.n_targets, "subject": subject_of(job)}
     with SessionDirectory(state, "verifier", create=True) as directory, _bar() as tell:
         # No progress of own trainings: how many rows are checked is nobody's to see.
         side = VerifierSide(directory, job.retrain, key, prover, ledger, terms)
-        _check_same(side, terms)
+        check_same(side.end.manifest, terms)
         verdict = hold_session(side, client, tell)
         try:
             send_decision(side, client)
@@ -210,17 +183,6 @@ def _verify(client: ProverClient, options: dict[str, Any]) -> int:
     click.echo(f"{verdict.outcome}: {verdict.reason}")
     click.echo(f"Session {side.end.session}, {verdict.n_retrained} trainings here.", err=True)
     return EXIT_CODES[verdict.outcome.value]
-
-
-def _check_same(side: VerifierSide, terms: dict[str, Any]) -> None:
-    """Refuse options that are not those that the session began with."""
-    manifest: Manifest = side.end.manifest
-    given = terms | {"clip_agreed": terms["clip"] is not None}
-    given["clip"] = manifest.clip if terms["clip"] is None else as_clip(terms["clip"])
-    for name in sorted(given.keys() & set(manifest.__struct_fields__)):
-        expected, got = getattr(manifest, name), given[name]
-        if expected != got:
-            raise bad_value(name, f"{expected!r}, as the session in --state began", repr(got))
 
 
 @contextmanager

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+import numpy as np
 
 from pyattr.commands.failure import SessionCommand, SessionGroup
 from pyattr.commands.options import (
+    ERROR,
     EXIT_CODES,
     FILE,
     CommandError,
@@ -24,12 +26,20 @@ from pyattr.commands.options import (
     one_line,
     place_options,
     placed_job,
-    read_calibration,
-    subject_of,
 )
+from pyattr.commands.terms import (
+    agreed_terms,
+    check_same,
+    check_subject,
+    stated_terms,
+    subject_of,
+    terms_options,
+)
+from pyattr.errors import bad_value
 
 if TYPE_CHECKING:
     from pyattr.protocol import Manifest
+    from pyattr.protocol.audit import Audit
     from pyattr.protocol.signing import PublicKey, SigningKey
     from pyattr.transport.job import Job
     from pyattr.transport.side import ProverSide, VerifierSide
@@ -110,16 +120,7 @@ def _manifest(directory: Path, key: PublicKey) -> Manifest:
 @session.command("init")
 @_DIR
 @_keys
-@job_options
-@click.option("--epsilon", type=float, default=0.05, show_default=True, help="Gap, in Var f.")
-@click.option("--delta", type=float, default=0.05, show_default=True, help="False acceptances.")
-@click.option("--attempts", type=int, default=1, show_default=True, help="Sessions that share δ.")
-@click.option("--p", type=float, default=0.5, show_default=True, help="Share of a mask.")
-@click.option(
-    "--method", type=click.Choice(["gap", "paper"]), default="gap", show_default=True, help="How."
-)
-@click.option("--budget", type=int, help="Most trainings of the prover.")
-@click.option("--clip", type=float, help="b, if agreed; else from a pilot.")
+@terms_options
 @click.option(
     "--sampling",
     type=click.Choice(["uniform", "weighted"]),
@@ -127,37 +128,21 @@ def _manifest(directory: Path, key: PublicKey) -> Manifest:
     show_default=True,
     help="Of spot checks.",
 )
-@click.option("--calibration", type=FILE, help="Record of `pyattr calibrate compare --json`.")
+@job_options
 @_LEDGER
-def init(
-    directory: Path,
-    key: Path,
-    peer: Path,
-    ledger: Path | None,
-    calibration: Path | None,
-    source: str | None,
-    dataset: str,
-    model: str,
-    n_train: int,
-    n_test: int,
-    dataset_seed: int,
-    path: str | None,
-    device: str,
-    **terms: Any,
-) -> None:
+def init(directory: Path, key: Path, peer: Path, ledger: Path | None, **options: Any) -> None:
     """Verifier: train a pilot and write the invitation, with all terms.
 
     \b
     Example:
       pyattr session init DIR --key verifier.key --peer prover.key.pub --n-train 500
     """  # noqa: D301
-    job = job_of(source, dataset, model, n_train, n_test, dataset_seed, path, device)
+    terms = stated_terms(options) | {"sampling": options.pop("sampling")}
+    job = job_of(**options)
     terms |= {"n_train": job.n_train, "n_targets": job.n_targets, "subject": subject_of(job)}
-    if calibration is not None:
-        found = read_calibration(calibration)
-        terms |= {"calibration": found, "tolerance": found.tolerance}
     with _verifier(directory, key, peer, job, ledger, terms) as side:
         manifest = side.end.manifest
+        check_same(manifest, terms)
         click.echo(f"{directory}: invitation, claim {manifest.claim()[:16]}")
 
 
@@ -184,14 +169,11 @@ def _resumed(
     directory: Path, key: Path, peer: Path, ledger: Path | None, place: dict[str, Any]
 ) -> Iterator[VerifierSide]:
     """The verifier of a session that was begun, with data that are still what they were."""
-    from pyattr.errors import bad_value
     from pyattr.protocol.signing import SigningKey
 
     manifest = _manifest(directory, SigningKey.load(key).public)
     job = placed_job(manifest.subject.recipe, **place)
-    for name, ours in (("train", job.train), ("targets", job.targets)):
-        if ours != getattr(manifest.subject, name):
-            raise bad_value(name, "the data of the manifest", "others on this machine")
+    check_subject(job, manifest)
     with _verifier(directory, key, peer, job, ledger) as side:
         yield side
 
@@ -200,27 +182,13 @@ def _resumed(
 @_DIR
 @_keys
 @_ATTRIBUTION
-@job_options
-@click.option("--p", type=float, default=0.5, show_default=True, help="Share of a mask, as agreed.")
-@click.option("--clip", type=float, help="b, if agreed.")
-@click.option("--tolerance", type=float, default=0.0, show_default=True, help="Largest τ agreed.")
+@terms_options
 @click.option(
     "--max-trainings", type=int, default=2**20, show_default=True, help="Largest challenge."
 )
+@job_options
 def commit(
-    directory: Path,
-    key: Path,
-    peer: Path,
-    attribution: Path,
-    source: str | None,
-    dataset: str,
-    model: str,
-    n_train: int,
-    n_test: int,
-    dataset_seed: int,
-    path: str | None,
-    device: str,
-    **agreed: Any,
+    directory: Path, key: Path, peer: Path, attribution: Path, max_trainings: int, **options: Any
 ) -> None:
     """Prover: agree to the terms and bind yourself to the scores.
 
@@ -231,10 +199,16 @@ def commit(
       pyattr session commit DIR --key prover.key --peer verifier.key.pub \\
         --attribution scores.safetensors --n-train 500
     """  # noqa: D301
-    job = job_of(source, dataset, model, n_train, n_test, dataset_seed, path, device)
+    agreed = agreed_terms(options) | {"max_trainings": max_trainings}
+    job = job_of(**options)
     with _prover(directory, key, peer, attribution, job, agreed) as side:
         _need(side.advance(stop=2), 2, "an invitation (0-invitation.dsse)")
+        manifest = _manifest(directory, side.peer)
         click.echo(f"{directory}: commitment, session {side.end.session[:16]}")
+        click.echo(
+            f"agreed: ε = {manifest.epsilon:g}, δ = {manifest.delta:g} in {manifest.attempts} sessions, "
+            f"b = {manifest.clip:g}, {manifest.design.n_outputs} trainings"
+        )
 
 
 @contextmanager
@@ -262,7 +236,7 @@ def _prover(
         )
 
     with SessionDirectory(directory, "prover", create=True) as kept:
-        yield ProverSide(kept, job.retrain, own, theirs, make)
+        yield ProverSide(kept, job.retrain, own, theirs, make, subject)
 
 
 def _need(n_messages: int, needed: int, missing: str) -> None:
@@ -302,11 +276,17 @@ def respond(directory: Path, key: Path, peer: Path, attribution: Path, **place: 
       pyattr session respond DIR --key prover.key --peer verifier.key.pub \\
         --attribution scores.safetensors
     """  # noqa: D301
-    _, theirs = _read_keys(key, peer)
-    manifest = _manifest(directory, theirs)
+    from pyattr.transport.directory import SessionReader
+
+    with SessionReader(directory) as reader:
+        if not reader.has_message(1):  # what it agrees to, a prover says when it commits
+            raise CommandError("directory: expected your commitment (1-commitment.dsse), got none")
+    manifest = _manifest(directory, _read_keys(key, peer)[1])
     job = placed_job(manifest.subject.recipe, **place)
-    agreed = {"p": manifest.p, "clip": manifest.clip, "tolerance": manifest.tolerance}
-    with _prover(directory, key, peer, attribution, job, agreed) as side:
+    check_subject(job, manifest)
+    terms = {"p": manifest.p, "clip": manifest.clip, "tolerance": manifest.tolerance}
+    most = manifest.design.n_outputs
+    with _prover(directory, key, peer, attribution, job, terms | {"max_trainings": most}) as side:
         n_messages = side.advance()
         _need(n_messages, 5, "a challenge (2-challenge.dsse)")
         click.echo(f"{directory}: outputs of {side.end.n_retrained} trainings")
@@ -351,7 +331,7 @@ def _tell(side: VerifierSide, as_json: bool, reason: str | None = None) -> None:
         "outcome": verdict.outcome.value,
         "reason": reason or verdict.reason,
         "session": side.end.session,
-        "gap_upper": [float(f"{g:.4g}") for g in verdict.gap_upper],
+        "gap_upper": [float(f"{g:.4g}") if np.isfinite(g) else None for g in verdict.gap_upper],
         "epsilon": verdict.epsilon,
         "delta": verdict.delta,
         "n_retrained": verdict.n_retrained,
@@ -370,49 +350,63 @@ def _tell(side: VerifierSide, as_json: bool, reason: str | None = None) -> None:
 @_DIR
 @click.option("--prover-key", type=FILE, help="Public key file; else the manifest's.")
 @click.option("--verifier-key", type=FILE, help="Public key file; else the manifest's.")
-@click.option(
-    "--rerun", type=int, help="Repeat so many of the verifier's trainings, spot checks first."
-)
+@click.option("--rerun", metavar="N|all", help="Train again: N at random, or judge all again.")
 @place_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def audit_command(
     directory: Path,
     prover_key: Path | None,
     verifier_key: Path | None,
-    rerun: int | None,
+    rerun: str | None,
     as_json: bool,
     **place: Any,
 ) -> None:
     """Anyone: derive the decision again from the verifier's folder.
 
-    Needs its private-verifier.json and trainings-verifier, which a verifier shows once the session
-    is over. Trains nothing, unless --rerun asks for it. The exit code is that of the decision if everything
-    holds, and 3 if anything does not.
+    Needs its private-verifier.json and trainings-verifier, which a verifier shows once the session is over.
+    The verifier's own trainings are its word until --rerun repeats them. The exit code is that of the
+    decision if it stands, 2 if it rests on the verifier's word, 3 if anything does not hold.
 
     \b
     Example:
-      pyattr session audit DIR --rerun 20
+      pyattr session audit DIR --rerun all
     """  # noqa: D301
     from pyattr.protocol.signing import PublicKey
-    from pyattr.transport.evidence import audit_directory
+    from pyattr.transport.evidence import audit_directory, stated_manifest
 
-    keys = [None if f is None else PublicKey.load(f) for f in (prover_key, verifier_key)]
-    retrain = None
+    keys = [None if file is None else PublicKey.load(file) for file in (prover_key, verifier_key)]
+    retrain, n_repeated = None, None
     if rerun is not None:
-        from pyattr.transport.evidence import stated_manifest
-
+        if rerun != "all" and not rerun.isdecimal():
+            raise bad_value("rerun", "a number or 'all'", repr(rerun))
+        n_repeated = None if rerun == "all" else int(rerun)
         manifest = stated_manifest(directory)
-        retrain = placed_job(manifest.subject.recipe, **place).retrain
-    result = audit_directory(directory, *keys, retrain=retrain, n_repeated=rerun)
+        job = placed_job(manifest.subject.recipe, **place)
+        check_subject(job, manifest)
+        retrain = job.retrain
+    result = audit_directory(directory, *keys, retrain=retrain, n_repeated=n_repeated)
     outcome = None if result.verdict is None else result.verdict.outcome.value
     if as_json:
         checks = [{"check": c.name, "holds": c.holds, "found": c.found} for c in result.checks]
-        click.echo(json.dumps({"holds": result.holds, "outcome": outcome, "checks": checks}))
+        figures = {"holds": result.holds, "outcome": outcome, "n_believed": result.n_believed}
+        click.echo(json.dumps({**figures, "checks": checks}))
     else:
         for check in result.checks:
             click.echo(f"{'ok  ' if check.holds else 'FAIL'} {check.name}: {check.found}")
-        click.echo(f"{outcome} stands" if result.holds else "the record does not hold together")
-    sys.exit(EXIT_CODES[outcome] if result.holds and outcome is not None else 3)
+        click.echo(_conclusion(result, outcome))
+    if not result.holds or outcome is None:
+        sys.exit(ERROR)
+    sys.exit(EXIT_CODES["INCONCLUSIVE" if result.n_believed else outcome])
+
+
+def _conclusion(result: Audit, outcome: str | None) -> str:
+    """An audit in a sentence."""
+    if not result.holds:
+        return "the record does not hold together"
+    if result.n_believed:
+        trainings = f"{result.n_believed} trainings are what the verifier says"
+        return f"{outcome} follows from the record, if {trainings}; --rerun all repeats them"
+    return f"{outcome} stands"
 
 
 @session.command("show")

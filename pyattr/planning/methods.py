@@ -14,7 +14,7 @@ from pyattr.planning.situation import Prices, Situation
 from pyattr.protocol.arrays import as_clip
 from pyattr.protocol.challenges import parameters_of
 from pyattr.protocol.encoding import Layout, encode, frame_size
-from pyattr.protocol.manifest import Subject
+from pyattr.protocol.manifest import MOST_NUMBERS, Subject
 from pyattr.protocol.messages import (
     LEAVES,
     Challenge,
@@ -42,16 +42,13 @@ from pyattr.verification.spot_check import n_checks
 __all__ = ["METHODS", "MethodPlan", "planned_methods", "prover_models"]
 
 METHODS: Final = ("paper non-interactive", "paper interactive", "gap local", "gap interactive")
-MOST_PAIRS: Final = (
-    1 << 28
-)  # that a message may ask for; the size of larger ones is in their outputs
 SPOT_CHECK_SHARE: Final = 0.2  # of δ, as `pyattr.Verifier` takes it by default
 SESSION_DEFAULTS: Final[dict[str, Any]] = {
     "subject": Subject(),
     "clip_agreed": False,
     "attempts": 1,
     "calibration": None,
-    "design": None,
+    "design_agreed": False,
     "prover": "",
     "verifier": "",
 }
@@ -239,23 +236,30 @@ def _scores_bytes(situation: Situation) -> int:
 
 
 def exchanged_bytes(design: ClusterDesign | ResidualDesign, situation: Situation) -> int:
-    """Size of all messages of a session, without signatures."""
+    """Size of all messages of a session, without signatures.
+
+    Sessions too large to be held are counted as well: their headers are as long as those of the largest.
+    """
     digest, n, t = "0" * 64, situation.n_train, situation.n_targets
-    words = design
-    if isinstance(design, ResidualDesign) and design.n_pairs > MOST_PAIRS:
-        words = replace(design, n_pairs=MOST_PAIRS)
     link = {"session": digest, "parent": digest}
-    terms = Terms(situation.criterion, n, t, 0, 0, None, 0.0, SPOT_CHECK_SHARE)
+    room = MOST_NUMBERS // t
+    terms = Terms(situation.criterion, min(n, room), t, 0, 0, None, 0.0, SPOT_CHECK_SHARE)
+    words = design
+    if design.n_evaluations > room:
+        size = "n_pairs" if isinstance(design, ResidualDesign) else "n_clusters"
+        scale = design.n_evaluations // getattr(design, size)
+        words = replace(design, **{size: max(2, room // scale)})
     method = "gap" if isinstance(design, ClusterDesign) else "paper"
     clip = as_clip(situation.frame.clip)
     delta = float(situation.criterion.delta)
-    manifest = terms.stated(method, clip, **SESSION_DEFAULTS, delta=delta)
+    asked = parameters_of(words)
+    manifest = terms.stated(method, clip, **SESSION_DEFAULTS, delta=delta, design=asked)
     messages = (
         Invitation(manifest=manifest, randomness=digest, checks=digest),
         Commitment(parent=digest, randomness=digest, digest=digest),
-        Challenge(**link, randomness=digest, design=parameters_of(words), seed="0" * 16),
+        Challenge(**link, randomness=digest, design=asked, seed="0" * 16),
         OutputsCommitment(**link, root=digest, n_leaves=min(design.n_evaluations, LEAVES)),
-        Outputs(**link, salt=digest, leaf_key=digest),
+        Outputs(**link, salt=digest, leaf_key=digest, tensors=digest),
         Decision(**link, outcome="ACCEPT"),
     )
     tensors = _tensor_bytes(outputs_layout(design.n_evaluations, n, t))

@@ -60,7 +60,7 @@ from pyattr.protocol.arrays import as_clip
 from pyattr.protocol.drift import find_drift
 from pyattr.protocol.equivalence import canonical
 from pyattr.protocol.hashing import labelled_hash
-from pyattr.protocol.tolerance import SEED_SHARE, Calibration, ReplayTerms
+from pyattr.protocol.tolerance import LEAST_ROWS, SEED_SHARE, Calibration, ReplayTerms
 from pyattr.verification.evaluate import Evaluator, Progress
 
 __all__ = [
@@ -79,7 +79,6 @@ __all__ = [
 Outputs = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
 
-LEAST_ROWS: Final = 256  # of a calibration that ends in τ > 0
 N_CHECKS: Final = 100
 ALARM: Final = 0.05
 MOST_BYTES: Final = 1 << 26  # of a replay's file
@@ -299,42 +298,41 @@ def calibrate(
     largest = float(max(differences))  # 0 only for equal bytes: there is no -0
     factor = 1.0 if largest == 0.0 else max(1.0, n_checks / (alarm * (terms.n_rows + 1)))
     seed_sd = np.minimum(ours.seed_sd, theirs.seed_sd)
+    if largest > 0.0:
+        _check_defensible(largest, factor, seed_sd, terms.n_rows)
+        _check_balanced(ours, theirs)
     digests = sorted((ours.digest, theirs.digest))
-    found = Calibration(
+    return Calibration(
         tolerance=factor * largest,
         largest=largest,
         factor=factor,
         smallest_sd=float(seed_sd.min()),
-        n_rows=terms.n_rows,
-        n_repeats=terms.n_repeats,
         n_checks=n_checks,
         alarm=alarm,
+        terms=terms,
         replays=(digests[0], digests[1]),
     )
-    if largest > 0.0:
-        _check_defensible(found, int(np.argmin(seed_sd)))
-        _check_balanced(ours, theirs)
-    return found
 
 
-def _check_defensible(found: Calibration, target: int) -> None:
+def _check_defensible(largest: float, factor: float, seed_sd: Array, n_rows: int) -> None:
     """Refuse a tolerance from too few rows, or too near the spread over seeds."""
-    if found.n_rows < LEAST_ROWS:
+    if n_rows < LEAST_ROWS:
         raise bad_value(
             "n_rows",
             f"at least {LEAST_ROWS} rows on both sides, since outputs are not equal to the byte",
-            found.n_rows,
+            n_rows,
         )
-    limit = SEED_SHARE * found.smallest_sd
-    if found.tolerance <= limit:
+    target = int(np.argmin(seed_sd))
+    limit = SEED_SHARE * seed_sd[target]
+    if factor * largest <= limit:
         return
     advice = "train on one platform class, where outputs are equal to the byte"
-    if found.largest <= limit:
-        advice = f"replay more rows, so that the factor {found.factor:.3g} falls, or {advice}"
+    if largest <= limit:
+        advice = f"replay more rows, so that the factor {factor:.3g} falls, or {advice}"
     raise bad_value(
         "tolerance",
         f"at most {limit:.3g}, a tenth of the standard deviation over seeds (target {target}); {advice}",
-        f"{found.tolerance:.3g}",
+        f"{factor * largest:.3g}",
     )
 
 

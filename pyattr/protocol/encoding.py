@@ -44,6 +44,7 @@ __all__ = [
     "frame_size",
     "join_frame",
     "split_frame",
+    "tensor_bytes",
 ]
 
 MAGIC: Final = b"pyattr\x00\x02"
@@ -129,14 +130,19 @@ def encode(message: msgspec.Struct, tensors: Mapping[str, Tensor] | None = None)
         If a field is out of its bounds, so that no receiver would accept the message.
     """
     header = msgspec.json.encode(message)
-    # msgspec checks bounds when it decodes and not when a Struct is made.
-    if len(header) > HEADER_CAP or msgspec.json.decode(header, type=type(message)) != message:
+    # msgspec checks bounds when it decodes and not when a Struct is made; 1 for 1.0 it writes as it is.
+    again = msgspec.json.encode(msgspec.json.decode(header, type=type(message)))
+    if len(header) > HEADER_CAP or again != header:
         raise ValueError(f"message: expected one that can be sent, got {message!r}")
-    rest: list[bytes] = []
-    if tensors:
-        rest.append(_tensor_header({name: (t.dtype, t.shape) for name, t in tensors.items()}))
-        rest.extend(tensors[name].data for name in sorted(tensors))
-    return join_frame(MAGIC, header, *rest)
+    return join_frame(MAGIC, header, tensor_bytes(tensors or {}))
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """Tensors as they stand behind a header: one safetensors file, or nothing."""
+    if not tensors:
+        return b""
+    layout = {name: (t.dtype, t.shape) for name, t in tensors.items()}
+    return b"".join([_tensor_header(layout), *(tensors[name].data for name in sorted(tensors))])
 
 
 def join_frame(magic: bytes, header: bytes, *rest: bytes | memoryview) -> bytes:

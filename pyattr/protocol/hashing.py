@@ -22,6 +22,7 @@ __all__ = [
     "labelled_hash",
     "message_hash",
     "session_id",
+    "tensors_hash",
     "tree_leaf",
     "tree_node",
 ]
@@ -93,6 +94,11 @@ def message_hash(message: bytes) -> str:
     Each message contains the digest of the one before, so one digest stands for the whole transcript.
     """
     return labelled_hash("message/2", message)
+
+
+def tensors_hash(tensors: bytes | memoryview) -> str:
+    """Digest of the tensors of a message, as they stand behind its header."""
+    return labelled_hash("tensors/2", bytes(tensors))
 
 
 def session_id(commitment: bytes) -> str:

@@ -57,18 +57,21 @@ Sink = Callable[[int, Block], None]
 """Called with the number of a new block and the block, before its outputs are used."""
 
 
-def block_digest(masks: Masks, seeds: Seeds) -> str:
-    """Digest of what is trained: packed masks, their shape, and seeds.
+def block_digest(masks: Masks, seeds: Seeds, subject: str = "") -> str:
+    """Digest of what is trained: packed masks, their shape, seeds, and of what.
 
     Parameters
     ----------
     masks : Masks
         (n, n_train).
     seeds : (n,) uint64
+    subject : str
+        Digest of data and recipe, see `pyattr.protocol.manifest.subject_digest`.
     """
     shape = masks.n_masks.to_bytes(8, "little") + masks.n_train.to_bytes(8, "little")
     words = np.ascontiguousarray(seeds, dtype="<u8")
-    return labelled_hash("trainings/1", shape, masks.packed.tobytes(), words.tobytes())
+    packed = masks.packed.tobytes()
+    return labelled_hash("trainings/2", subject.encode(), shape, packed, words.tobytes())
 
 
 class Journal:
@@ -88,6 +91,8 @@ class Journal:
         ends the call.
     portion : int
         Most rows in a block; even, so that pairs stay together. It must be the same at every replay.
+    subject : str
+        Digest of data and recipe: blocks of others are refused.
 
     Attributes
     ----------
@@ -127,6 +132,7 @@ class Journal:
         blocks: Sequence[Block] = (),
         sink: Sink | None = None,
         portion: int = PORTION,
+        subject: str = "",
     ) -> None:
         self._portion = check_count("portion", portion, 2)
         if self._portion % 2:
@@ -137,7 +143,7 @@ class Journal:
         self._n_targets: int | None = getattr(retrain, "n_targets", None)
         self.n_trained = self.n_replayed = 0
         self._retrain, self._blocks, self._sink = retrain, tuple(blocks), sink
-        self._next = 0
+        self._subject, self._next = subject, 0
         self._broken = False
 
     def __call__(self, masks: Masks, seeds: Seeds, /) -> Outputs:
@@ -170,7 +176,7 @@ class Journal:
         return self._next
 
     def _block(self, masks: Masks, seeds: Seeds) -> Outputs:
-        digest, number = block_digest(masks, seeds), self._next
+        digest, number = block_digest(masks, seeds, self._subject), self._next
         if number < len(self._blocks):
             block = self._recorded(number, digest, len(masks))
             self.n_replayed += len(masks)

@@ -6,24 +6,29 @@ it agrees with what was agreed beforehand, and its commitment carries the manife
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from pyattr.protocol.hashing import labelled_hash
-from pyattr.protocol.tolerance import SEED_SHARE, Calibration
+from pyattr.protocol.tolerance import Calibration
 from pyattr.protocol.words import (
     Clip,
     ClusterParameters,
+    ResidualParameters,
     Share,
     Size,
     Strict,
 )
 
-__all__ = ["PROTOCOL", "Key", "Manifest", "Subject"]
+__all__ = ["MOST_NUMBERS", "PROTOCOL", "Key", "Manifest", "Subject", "subject_digest"]
 
 PROTOCOL: Final = "pyattr/session/2"
+
+MOST_NUMBERS: Final = 2**31
+"""In the scores or the outputs of a session: 8 GiB."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Text = Annotated[str, Meta(max_length=256)]
@@ -40,6 +45,12 @@ def _check_sorted(name: str, words: dict[str, Setting] | dict[str, str]) -> None
     """One spelling for each manifest."""
     if list(words) != sorted(words):
         raise ValueError(f"{name}: expected keys in order, got {list(words)}")
+
+
+def _check_zeros(name: str, values: Iterable[object]) -> None:
+    """-0 equals 0 and is written otherwise: with both, one claim would have two digests."""
+    if "-0.0" in map(repr, values):
+        raise ValueError(f"{name}: expected 0, which is written one way, got -0")
 
 
 class Subject(Strict, tag="subject", frozen=True, kw_only=True):
@@ -72,6 +83,12 @@ class Subject(Strict, tag="subject", frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _check_sorted("recipe", self.recipe)
         _check_sorted("versions", self.versions)
+        _check_zeros("recipe", self.recipe.values())
+
+
+def subject_digest(subject: Subject) -> str:
+    """Digest of all that is said of what is trained."""
+    return labelled_hash("subject/2", msgspec.json.encode(subject))
 
 
 class Manifest(Strict, tag="manifest", frozen=True, kw_only=True):
@@ -98,12 +115,14 @@ class Manifest(Strict, tag="manifest", frozen=True, kw_only=True):
         As for `pyattr.verify`.
     budget : int or None
         Most trainings of the challenge.
-    design : ClusterParameters or None
-        Of the challenge, where it is fixed beforehand; else the verifier's pilot decides.
+    design : ClusterParameters or ResidualParameters
+        What the challenge will ask for: known before any randomness is.
+    design_agreed : bool
+        Whether it was agreed beforehand; else it follows from the verifier's pilot.
     tolerance : float
         τ: largest difference between equivalent outputs; 0 asks for equal bytes.
     calibration : Calibration or None
-        What τ rests on; one that is above a tenth of the standard deviation over seeds is refused.
+        What τ rests on; signed sessions with τ > 0 need one.
     spot_check_share : float
         Share of delta for corrupted outputs that spot checks miss.
     sampling : {"uniform", "weighted"}
@@ -115,7 +134,7 @@ class Manifest(Strict, tag="manifest", frozen=True, kw_only=True):
     protocol: Literal["pyattr/session/2"] = PROTOCOL
     subject: Subject
     n_train: Size
-    n_targets: Size
+    n_targets: Annotated[int, Meta(ge=1, le=2**20)]
     p: Share
     clip: Clip
     clip_agreed: bool
@@ -129,7 +148,8 @@ class Manifest(Strict, tag="manifest", frozen=True, kw_only=True):
     intercept: Literal["refit", "check"]
     simultaneous: bool
     budget: Annotated[int, Meta(ge=1, le=2**40)] | None
-    design: ClusterParameters | None
+    design: ClusterParameters | ResidualParameters
+    design_agreed: bool
     tolerance: NotNegative
     calibration: Calibration | None
     spot_check_share: Share
@@ -138,37 +158,41 @@ class Manifest(Strict, tag="manifest", frozen=True, kw_only=True):
     verifier: Key
 
     def __post_init__(self) -> None:
+        _check_zeros("nonlinearity", [self.nonlinearity])
+        _check_zeros("tolerance", [self.tolerance])
+        kind = ClusterParameters if self.method == "gap" else ResidualParameters
+        if not isinstance(self.design, kind):
+            raise ValueError(f"design: expected one of method {self.method!r}, got {self.design}")
+        if self.design.n_outputs > (MOST_NUMBERS if self.budget is None else self.budget):
+            raise ValueError(f"design: expected at most {self.budget} trainings, got {self.design}")
+        for name, rows in (("n_train", self.n_train), ("design", self.design.n_outputs)):
+            if rows * self.n_targets > MOST_NUMBERS:
+                raise ValueError(
+                    f"{name}: expected at most {MOST_NUMBERS} numbers in a message, got {rows} rows "
+                    f"of {self.n_targets}"
+                )
+        self._check_tolerance()
+
+    def _check_tolerance(self) -> None:
         found = self.calibration
         if found is None:
+            if self.tolerance > 0.0 and self.prover:
+                raise ValueError(f"calibration: expected one for τ = {self.tolerance}, got none")
             return
+        said, asked = found.terms, (self.n_train, self.n_targets, self.p)
+        if (said.n_train, said.n_targets, said.p) != asked:
+            raise ValueError(f"calibration: expected one of {asked}, got {said}")
         if found.tolerance != self.tolerance:
             raise ValueError(
                 f"tolerance: expected the calibrated {found.tolerance}, got {self.tolerance}"
             )
-        if found.tolerance > SEED_SHARE * found.smallest_sd:
-            limit = f"at most {SEED_SHARE} of the spread over seeds, {found.smallest_sd}"
-            raise ValueError(f"tolerance: expected {limit}, got {found.tolerance}")
 
     def claim(self) -> str:
         """Digest of what is claimed: by it the sessions are counted that share one δ.
 
-        Who takes part, on which machines, with which δ, budget or tolerance is left out: none of them makes
-        it a new claim.
+        Data, recipe, output and p alone: whoever takes part, on which machines, by which method and with
+        which ε, it is the same claim.
         """
-        said = msgspec.structs.replace(
-            self,
-            subject=msgspec.structs.replace(self.subject, platform="", versions={}),
-            delta=0.5,
-            attempts=1,
-            budget=None,
-            design=None,
-            clip=1.0,
-            clip_agreed=True,
-            tolerance=0.0,
-            calibration=None,
-            sampling="uniform",
-            spot_check_share=0.5,
-            prover="",
-            verifier="",
-        )
+        subject = msgspec.structs.replace(self.subject, platform="", versions={})
+        said = (subject, self.n_train, self.n_targets, self.p)
         return labelled_hash("claim/2", msgspec.json.encode(said))

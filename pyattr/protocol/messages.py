@@ -142,6 +142,8 @@ class Outputs(Strict, tag="outputs", frozen=True, kw_only=True):
         Of the commitment to the scores.
     leaf_key : str
         The salts of the tree's leaves follow from it.
+    tensors : str
+        Digest of the tensors as they stand behind this header: what is signed covers them too.
     """
 
     sender: ClassVar[str] = "prover"
@@ -150,6 +152,7 @@ class Outputs(Strict, tag="outputs", frozen=True, kw_only=True):
     parent: Hex256
     salt: Hex256
     leaf_key: Hex256
+    tensors: Hex256
 
 
 class Decision(Strict, tag="decision", frozen=True, kw_only=True):

@@ -10,6 +10,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Final
+
 import numpy as np
 import numpy.typing as npt
 
@@ -23,9 +26,15 @@ from pyattr.errors import (
 from pyattr.interface import Retrain
 from pyattr.protocol.arrays import as_clip, attribution_tensors, outputs_root, to_tensor
 from pyattr.protocol.challenges import Design, design_of, row_blocks
-from pyattr.protocol.encoding import decode_header, decode_tensors, encode, frame_size
+from pyattr.protocol.encoding import (
+    decode_header,
+    decode_tensors,
+    encode,
+    frame_size,
+    tensor_bytes,
+)
 from pyattr.protocol.equivalence import canonical
-from pyattr.protocol.hashing import commit, equal
+from pyattr.protocol.hashing import commit, equal, tensors_hash
 from pyattr.protocol.manifest import Manifest, Subject
 from pyattr.protocol.messages import (
     DECODER,
@@ -46,6 +55,8 @@ from pyattr.verification.verdict import Outcome
 
 __all__ = ["Prover"]
 
+CLIPPED_SHARE: Final = 0.01  # of outputs: with more, no verifier accepts (`judge_gap`)
+
 # What may differ between parties that calibrated a tolerance.
 _OF_MACHINES = ("platform", "versions")
 
@@ -62,11 +73,15 @@ class Prover:
     p : float
         Probability that an example is in a mask, as agreed: any other is refused.
     clip : float, optional
-        b, if it was agreed; otherwise the verifier's is taken.
+        b, if it was agreed; otherwise the verifier's is taken, unless it cuts off 1% of outputs or more.
     subject : Subject, optional
         What `retrain` is; a manifest about anything else is refused. Not compared if not given.
     tolerance : float
-        Largest tolerance that is agreed to.
+        τ, as agreed.
+    agreed : mapping, optional
+        Other fields of `Manifest` that were agreed, such as ``{"epsilon": 0.05, "delta": 0.05}``: an
+        invitation that states others is refused. What is not given is for the verifier to choose: it may then
+        ask for what no prover can show.
     key, verifier_key : str, optional
         Public keys that the manifest must name, where messages are signed.
     max_trainings : int
@@ -98,6 +113,7 @@ class Prover:
         clip: float | None = None,
         subject: Subject | None = None,
         tolerance: float = 0.0,
+        agreed: Mapping[str, Any] | None = None,
         key: str = "",
         verifier_key: str = "",
         max_trainings: int = 2**20,
@@ -109,10 +125,18 @@ class Prover:
             theirs = getattr(retrain, name, None)
             if theirs not in (None, own):
                 raise bad_value("attribution", f"{name} = {theirs}, as retrain has", own)
-        self._p = check_probability("p", p)
-        self._clip = None if clip is None else as_clip(check_positive("clip", clip))
-        self._subject, self._tolerance = subject, tolerance
-        self._keys = {"prover": key, "verifier": verifier_key}
+        self._agreed = {
+            "n_train": self._scores.n_train,
+            "n_targets": self._scores.n_targets,
+            "p": check_probability("p", p),
+            "tolerance": tolerance,
+            "prover": key,
+            "verifier": verifier_key,
+            **_checked_terms(agreed or {}),
+        }
+        if clip is not None:
+            self._agreed["clip"] = as_clip(check_positive("clip", clip))
+        self._subject = subject
         self._max_trainings = check_count("max_trainings", max_trainings, 1)
         self._evaluate = Evaluator(retrain, self._scores.n_targets, progress=progress)
         self._secrets = ProverSecrets.of(check_secret(secret))
@@ -191,17 +215,12 @@ class Prover:
 
     def _agree(self, manifest: Manifest) -> None:
         """Step 1."""
-        own = {"n_train": self._scores.n_train, "n_targets": self._scores.n_targets, "p": self._p}
-        for name, expected in (own | self._keys).items():
+        for name, expected in self._agreed.items():
             got = getattr(manifest, name)
             if got != expected:
                 raise ProtocolError(f"{name}: expected {expected!r}, as agreed, got {got!r}")
-        agreed = as_clip(manifest.clip) if self._clip is None else self._clip
-        if manifest.clip != agreed:
-            raise ProtocolError(f"clip: expected the float32 {agreed}, got {manifest.clip}")
-        if manifest.tolerance > self._tolerance:
-            expected = f"at most {self._tolerance}, as agreed"
-            raise ProtocolError(f"tolerance: expected {expected}, got {manifest.tolerance}")
+        if manifest.clip != as_clip(manifest.clip):
+            raise ProtocolError(f"clip: expected a float32, got {manifest.clip}")
         if self._subject is not None:
             for name in self._subject.__struct_fields__:
                 if manifest.tolerance > 0.0 and name in _OF_MACHINES:
@@ -211,6 +230,10 @@ class Prover:
                     raise ProtocolError(
                         f"subject.{name}: expected {expected!r}, as agreed, got {got!r}"
                     )
+        design = design_of(manifest.design, manifest.p)
+        if design.n_evaluations > self._max_trainings:
+            expected = f"at most {self._max_trainings} trainings"
+            raise ProtocolError(f"design: expected {expected}, got {design.n_evaluations}")
 
     def _commit(self) -> bytes:
         """Step 2."""
@@ -231,11 +254,10 @@ class Prover:
             raise ProtocolError(
                 "seed: expected the one that both parties' randomness gives, got another"
             )
-        design = design_of(challenge.design, invitation.manifest.p)
-        if design.n_evaluations > self._max_trainings:
-            expected = f"at most {self._max_trainings} trainings"
-            raise ProtocolError(f"design: expected {expected}, got {design.n_evaluations}")
-        return design
+        if challenge.design != invitation.manifest.design:
+            expected = f"{invitation.manifest.design}, as stated"
+            raise ProtocolError(f"design: expected {expected}, got {challenge.design}")
+        return design_of(challenge.design, invitation.manifest.p)
 
     def _answer(
         self, challenge: Challenge, design: Design, manifest: Manifest
@@ -249,13 +271,14 @@ class Prover:
             n_leaves=n_leaves(len(outputs)),
         )
         first = self._send(root, encode(root))
+        tensors = attribution_tensors(self._scores) | {"outputs": to_tensor(outputs)}
         message = Outputs(
             session=self._session.name,
             parent=self._session.parent,
             salt=self._secrets.salt.hex(),
             leaf_key=self._secrets.leaf_key.hex(),
+            tensors=tensors_hash(tensor_bytes(tensors)),
         )
-        tensors = attribution_tensors(self._scores) | {"outputs": to_tensor(outputs)}
         return first, self._send(message, encode(message, tensors))
 
     def _outputs(self, design: Design, seed: int, clip: float) -> npt.NDArray[np.float32]:
@@ -265,4 +288,17 @@ class Prover:
         outputs = np.empty((design.n_evaluations, self._scores.n_targets), np.float32)
         for start, masks, seeds in row_blocks(design, seed, self._scores.n_train):
             outputs[start : start + len(masks)] = canonical(self._evaluate(masks, seeds))
+        share = self._evaluate.n_clipped / outputs.size
+        if "clip" not in self._agreed and share > CLIPPED_SHARE:
+            expected = f"one that cuts off at most {CLIPPED_SHARE:.0%} of outputs"
+            raise ProtocolError(
+                f"clip: expected {expected}, got {clip}, which cuts off {share:.0%}"
+            )
         return outputs
+
+
+def _checked_terms(agreed: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = sorted(set(agreed) - set(Manifest.__struct_fields__))
+    if unknown:
+        raise bad_value("agreed", "fields of a manifest", ", ".join(unknown))
+    return dict(agreed)

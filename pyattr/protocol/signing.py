@@ -12,7 +12,8 @@ rest                  the message's tensors, untouched
 
 The payload type ``application/vnd.pyattr.<tag>.v2+json`` is under the signature and names the kind
 of message, which the header names again: a signature of one kind is of no use for another.
-Tensors are not signed; headers bind them by their digests. As with messages, an envelope is
+Tensors are covered too: a header that has some behind it states their digest, and no other may
+stand there. As with messages, an envelope is
 accepted only if encoding what it says gives the same bytes again. Ed25519 signatures are
 deterministic (RFC 8032), so sealing a message twice gives the same bytes.
 
@@ -36,7 +37,7 @@ from msgspec import Meta
 
 from pyattr.errors import ProtocolError, bad_value
 from pyattr.protocol.encoding import HEADER_CAP, MAGIC, join_frame, split_frame
-from pyattr.protocol.hashing import labelled_hash
+from pyattr.protocol.hashing import labelled_hash, tensors_hash
 
 try:
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -98,6 +99,12 @@ class _Envelope(
     payload: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9+/]+={0,2}\Z", max_length=_PAYLOAD_CHARS)]
     payload_type: Annotated[str, Meta(max_length=len(_payload_type("t" * 32)))]
     signatures: Annotated[tuple[_Signature, ...], Meta(min_length=1, max_length=1)]
+
+
+class _Bound(msgspec.Struct):
+    """Of any header: the digest of what stands behind it."""
+
+    tensors: Annotated[str, Meta(max_length=64)] = ""
 
 
 _DECODER: Final = msgspec.json.Decoder(_Envelope)
@@ -274,6 +281,7 @@ def seal(data: bytes, key: SigningKey) -> bytes:
     try:
         header, tensors = split_frame(data, MAGIC, HEADER_CAP)
         envelope = Envelope(header, _payload_type(_tag(header)), {})
+        _check_tensors(header, tensors)
     except ProtocolError as error:
         raise ValueError(f"data: {error}") from None
     envelope.sign(key._signer)
@@ -293,8 +301,7 @@ def unseal(sealed: bytes, public_key: PublicKey) -> bytes:
     Returns
     -------
     bytes
-        The message, for `pyattr.protocol.encoding.decode_header`: its header is from the owner of
-        the key. Its tensors are what came, to be compared with the digests that headers state.
+        The message, for `pyattr.protocol.encoding.decode_header`, all of it from the owner of the key.
 
     Raises
     ------
@@ -314,7 +321,19 @@ def unseal(sealed: bytes, public_key: PublicKey) -> bytes:
     expected = _payload_type(_tag(envelope.payload))
     if envelope.payload_type != expected:
         raise ProtocolError(f"payloadType: expected {expected}, got {envelope.payload_type!r}")
+    _check_tensors(envelope.payload, tensors)
     return join_frame(MAGIC, envelope.payload, tensors)
+
+
+def _check_tensors(header: bytes, tensors: memoryview) -> None:
+    """Refuse what stands behind a header that does not state it."""
+    try:
+        stated = msgspec.json.decode(header, type=_Bound).tensors
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ProtocolError(f"header: expected one of a message, got {error}") from None
+    found = tensors_hash(tensors) if len(tensors) else ""
+    if stated != found:
+        raise ProtocolError("tensors: expected those that the signed header states, got others")
 
 
 def peek(sealed: bytes) -> bytes:

@@ -12,8 +12,10 @@ from msgspec import Meta
 
 from pyattr.protocol.words import Clip, Hex64, Hex256, Share, Size
 
-__all__ = ["SEED_SHARE", "Calibration", "ReplayTerms"]
+__all__ = ["LEAST_ROWS", "SEED_SHARE", "Calibration", "ReplayTerms"]
 
+LEAST_ROWS: Final = 256
+"""Of a calibration that ends in τ > 0."""
 SEED_SHARE: Final = 0.1
 """Of the standard deviation over seeds: the most that a tolerance may be."""
 
@@ -71,12 +73,12 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Room for rows that were not replayed; at least 1.
     smallest_sd : float
         Smallest standard deviation of a target over seeds.
-    n_rows, n_repeats : int
-        As for `ReplayTerms`.
     n_checks : int
         Spot checks of a session that the factor allows for.
     alarm : float
         Most probability that any of so many honest rows exceeds τ > 0.
+    terms : ReplayTerms
+        Which rows were replayed.
     replays : tuple of str
         Digests of both parties' replays, in order: who holds them finds the same calibration.
     """
@@ -85,8 +87,21 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     largest: Spread
     factor: Annotated[float, Meta(ge=1.0, le=2.0**40)]
     smallest_sd: Spread
-    n_rows: Rows
-    n_repeats: Rows
     n_checks: Size
     alarm: Share
+    terms: ReplayTerms
     replays: tuple[Hex256, Hex256]
+
+    def __post_init__(self) -> None:
+        if self.tolerance != self.factor * self.largest:
+            product = self.factor * self.largest
+            raise ValueError(
+                f"tolerance: expected factor · largest, {product}, got {self.tolerance}"
+            )
+        if self.tolerance > 0.0 and self.terms.n_rows < LEAST_ROWS:
+            raise ValueError(f"n_rows: expected at least {LEAST_ROWS}, got {self.terms.n_rows}")
+        if self.tolerance > SEED_SHARE * self.smallest_sd:
+            limit = f"at most {SEED_SHARE} of the spread over seeds, {self.smallest_sd}"
+            raise ValueError(f"tolerance: expected {limit}, got {self.tolerance}")
+        if "-0.0" in map(repr, (self.tolerance, self.largest, self.smallest_sd)):
+            raise ValueError("tolerance: expected 0, which is written one way, got -0")

@@ -34,8 +34,10 @@ from pyattr.protocol.encoding import (
     decode_tensors,
     encode,
     frame_size,
+    tensor_bytes,
 )
 from pyattr.protocol.gap_session import GapMethod
+from pyattr.protocol.hashing import equal, tensors_hash
 from pyattr.protocol.manifest import Manifest, Subject
 from pyattr.protocol.messages import (
     DECODER,
@@ -56,7 +58,6 @@ from pyattr.protocol.randomness import VerifierSecrets, challenge_seed, check_se
 from pyattr.protocol.response import check_opening, check_root, read_outputs, read_scores
 from pyattr.protocol.session import Role, Session, State
 from pyattr.protocol.tolerance import Calibration
-from pyattr.protocol.words import ClusterParameters
 from pyattr.verification.clusters import ClusterDesign
 from pyattr.verification.evaluate import Evaluator, Progress
 from pyattr.verification.judge import Criterion
@@ -64,6 +65,17 @@ from pyattr.verification.scores import LinearScores
 from pyattr.verification.verdict import Outcome, Verdict
 
 __all__ = ["Accepted", "Verifier"]
+
+# Fields of a manifest that are no arguments of the same name and value.
+_OTHERWISE = (
+    "protocol",
+    "prover",
+    "verifier",
+    "design",
+    "design_agreed",
+    "clip",
+    "clip_agreed",
+)
 
 
 @dataclass(frozen=True)
@@ -191,12 +203,11 @@ class Verifier:
         self._evaluate = Evaluator(retrain, terms.n_targets, b, progress)
         self._method = _method(method, self._evaluate, terms, design)
         self._manifest: Manifest | None = None
-        words = None if design is None else parameters_of(design)
         self._said = {
             "subject": Subject() if subject is None else subject,
             "delta": float(delta),
             "attempts": attempts,
-            "design": words if isinstance(words, ClusterParameters) else None,
+            "design_agreed": design is not None,
             "prover": prover_key,
             "verifier": key,
             "calibration": calibration,
@@ -236,10 +247,9 @@ class Verifier:
         words: dict[str, Any] = {
             name: getattr(manifest, name)
             for name in manifest.__struct_fields__
-            if name not in ("protocol", "prover", "verifier", "design", "clip", "clip_agreed")
+            if name not in _OTHERWISE
         }
-        design = manifest.design
-        given = None if design is None else design_of(design, manifest.p)
+        given = design_of(manifest.design, manifest.p) if manifest.design_agreed else None
         return cls(
             retrain,
             **words,
@@ -325,8 +335,9 @@ class Verifier:
         """
         self._session.require(State.START)
         try:
-            self._method.choose_design()
-            self._manifest = self._terms.stated(self._method.name, self._method.clip, **self._said)
+            design = parameters_of(self._method.choose_design())
+            name, clip = self._method.name, self._method.clip
+            self._manifest = self._terms.stated(name, clip, design=design, **self._said)
             message = Invitation(
                 manifest=self._manifest,
                 randomness=sealed("randomness", self._secrets.randomness),
@@ -391,6 +402,8 @@ class Verifier:
             self._bind(message)
             return ()
         if isinstance(message, Outputs):
+            if not equal(message.tensors, tensors_hash(tensor_bytes(tensors))):
+                raise ProtocolError("tensors: expected those that the header states, got others")
             return (self._decide(message, tensors),)
         raise ProtocolError(f"message: expected one of a prover, got {message!r}")
 

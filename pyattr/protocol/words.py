@@ -43,9 +43,19 @@ class ClusterParameters(Strict, tag="clusters", frozen=True, kw_only=True):
     n_leaves: Annotated[int, Meta(ge=1, le=2**16)]
     rho: Annotated[float, Meta(gt=0.0, le=1.0)]
 
+    @property
+    def n_outputs(self) -> int:
+        """Trainings that the design asks for."""
+        return 2 * self.n_clusters * self.n_leaves
+
 
 class ResidualParameters(Strict, tag="pairs", frozen=True, kw_only=True):
     """Of a `pyattr.verification.residual.ResidualDesign`."""
 
     n_pairs: Annotated[int, Meta(ge=1, le=2**28)]
     rho: Annotated[float, Meta(gt=0.0, le=1.0 / 3.0)]
+
+    @property
+    def n_outputs(self) -> int:
+        """Trainings that the design asks for."""
+        return 6 * self.n_pairs

@@ -8,17 +8,17 @@ from typing import Final
 from pyattr.errors import ProtocolError
 from pyattr.interface import Retrain
 from pyattr.protocol.audit import Audit, Check, audit, manifest_of
-from pyattr.protocol.challenges import design_of
 from pyattr.protocol.encoding import decode_header, frame_size
 from pyattr.protocol.manifest import Manifest
-from pyattr.protocol.messages import DECODER, Challenge, Decision, outputs_layout
+from pyattr.protocol.messages import DECODER, Decision, outputs_layout
 from pyattr.protocol.signing import PublicKey, peek, sealed_size, unseal
 from pyattr.transport.directory import MESSAGES, SessionReader
-from pyattr.transport.side import INVITATION, JOURNAL_CAP, PRIVATE_CAP, ProverSide, secret_from
+from pyattr.transport.side import INVITATION, PRIVATE_CAP, ProverSide, secret_from
 
 __all__ = ["audit_directory", "stated_decision", "stated_manifest"]
 
 _PLAIN: Final = sealed_size(frame_size({}))
+_TRAININGS_CAP: Final = 2**32
 
 
 def stated_manifest(path: str | Path) -> Manifest:
@@ -83,16 +83,16 @@ def audit_directory(
     """
     manifest = stated_manifest(path)
     keys = {
-        "prover": prover or PublicKey(manifest.prover),
-        "verifier": verifier or PublicKey(manifest.verifier),
+        "prover": prover or _named(manifest.prover),
+        "verifier": verifier or _named(manifest.verifier),
     }
     with SessionReader(path) as reader:
         secret = secret_from(reader.read_private("verifier", PRIVATE_CAP))
-        blocks = reader.read_blocks("verifier", JOURNAL_CAP)
+        blocks = reader.read_blocks("verifier", _TRAININGS_CAP)
         messages: list[bytes] = []
         for number, name in enumerate(MESSAGES):
             role = "prover" if number in ProverSide.own else "verifier"
-            most = _PLAIN if number != 4 else _outputs_size(manifest, messages)
+            most = _PLAIN if number != 4 else _outputs_size(manifest)
             try:
                 messages.append(unseal(reader.read_message(number, most), keys[role]))
             except ProtocolError as error:
@@ -102,10 +102,15 @@ def audit_directory(
     return Audit([signed, *result.checks], result.verdict)
 
 
-def _outputs_size(manifest: Manifest, messages: list[bytes]) -> int:
-    """Largest size of the outputs that the challenge asks for."""
-    challenge, _ = decode_header(messages[2], DECODER, _PLAIN)
-    if not isinstance(challenge, Challenge):
-        raise ProtocolError(f"message: expected a Challenge, got a {type(challenge).__name__}")
-    n_outputs = design_of(challenge.design, manifest.p).n_evaluations
+def _named(key: str) -> PublicKey:
+    """A key that a manifest names."""
+    try:
+        return PublicKey(key)
+    except ValueError as error:
+        raise ProtocolError(f"manifest: expected the keys of both parties, got {error}") from None
+
+
+def _outputs_size(manifest: Manifest) -> int:
+    """Largest size of the outputs that the manifest states."""
+    n_outputs = manifest.design.n_outputs
     return sealed_size(frame_size(outputs_layout(n_outputs, manifest.n_train, manifest.n_targets)))

@@ -316,7 +316,9 @@ class Host:
     def _side(self, place: str) -> Iterator[ProverSide]:
         terms = self.terms
         with SessionDirectory(self.root / place, "prover", create=True) as directory:
-            yield ProverSide(directory, self._train, terms.key, terms.verifier, terms.prover)
+            yield ProverSide(
+                directory, self._train, terms.key, terms.verifier, terms.prover, terms.subject
+            )
 
     def _planned(self, reader: SessionReader) -> int:
         """Trainings that the stored challenge asks for."""

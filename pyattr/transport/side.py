@@ -21,7 +21,7 @@ from pyattr.interface import Retrain
 from pyattr.protocol.audit import manifest_of
 from pyattr.protocol.encoding import frame_size
 from pyattr.protocol.journal import Journal, NotRecordedError
-from pyattr.protocol.manifest import Manifest
+from pyattr.protocol.manifest import Manifest, Subject, subject_digest
 from pyattr.protocol.prover import Prover
 from pyattr.protocol.randomness import SECRET_BYTES, fresh_secret
 from pyattr.protocol.session import State
@@ -47,6 +47,9 @@ class _Private(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     secret: str
 
+    def __repr__(self) -> str:
+        return "_Private()"
+
 
 class Side(ABC):
     """What both sides do alike.
@@ -60,18 +63,28 @@ class Side(ABC):
         Of this side.
     peer : PublicKey
         Whose messages count.
+    subject : Subject
+        What `retrain` is: trainings of anything else in the directory are refused.
     """
 
     own: ClassVar[tuple[int, ...]]
     """Numbers of the messages that this side sends."""
 
     def __init__(
-        self, directory: SessionDirectory, retrain: Retrain, key: SigningKey, peer: PublicKey
+        self,
+        directory: SessionDirectory,
+        retrain: Retrain,
+        key: SigningKey,
+        peer: PublicKey,
+        subject: Subject,
     ) -> None:
         self.directory, self.key, self.peer = directory, key, peer
         self._secret = self._kept_secret()
         self._blocks = directory.read_blocks(directory.role, JOURNAL_CAP)
-        self._journal = Journal(retrain, self._blocks, directory.append_block)
+        self._subject = subject_digest(subject)
+        self._journal = Journal(
+            retrain, self._blocks, directory.append_block, subject=self._subject
+        )
         self._done = 0  # messages that this object has sent or received
 
     def _kept_secret(self) -> bytes:
@@ -163,8 +176,10 @@ class Side(ABC):
         return self.end.receive(data)
 
     def _send(self, data: bytes) -> None:
-        self._before(self._done)
-        self.directory.write_message(self._done, seal(data, self.key))
+        sealed = seal(data, self.key)
+        if not self.directory.has_message(self._done):
+            self._before(self._done)
+        self.directory.write_message(self._done, sealed)
         self._done += 1
 
     def _before(self, number: int) -> None:  # noqa: B027 - a prover has nothing to do
@@ -176,7 +191,7 @@ class ProverSide(Side):
 
     Parameters
     ----------
-    directory, retrain, key, peer
+    directory, retrain, key, peer, subject
         As for `Side`.
     make : callable
         ``make(retrain, secret) -> Prover``.
@@ -191,8 +206,9 @@ class ProverSide(Side):
         key: SigningKey,
         peer: PublicKey,
         make: MakeProver,
+        subject: Subject | None = None,
     ) -> None:
-        super().__init__(directory, retrain, key, peer)
+        super().__init__(directory, retrain, key, peer, subject or Subject())
         self._make = make
         self._prover = make(self._journal, self._secret)
 
@@ -218,7 +234,7 @@ class ProverSide(Side):
         following = sum(self.directory.has_message(n) for n in range(len(MESSAGES)))
         if number != following:
             raise ProtocolError(f"message: expected number {following}, got number {number}")
-        trial = self._make(Journal(None, self._blocks), self._secret)
+        trial = self._make(Journal(None, self._blocks, subject=self._subject), self._secret)
         for earlier in range(number):
             if earlier not in self.own:
                 stored = self.directory.read_message(earlier, self.most_bytes())
@@ -260,9 +276,10 @@ class VerifierSide(Side):
         terms: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> None:
-        super().__init__(directory, retrain, key, peer)
+        known = _begun(directory, key, peer)
+        subject = known.subject if known is not None else (terms or {}).get("subject")
+        super().__init__(directory, retrain, key, peer, subject or Subject())
         self._ledger = ledger
-        known = self._begun()
         if known is not None:
             self._verifier = Verifier.of(
                 known, self._journal, secret=self._secret, progress=progress
@@ -279,17 +296,6 @@ class VerifierSide(Side):
                 progress=progress,
             )
         self._send(self._verifier.start())
-
-    def _begun(self) -> Manifest | None:
-        """The manifest of this side's own invitation, if it was sent."""
-        if not self.directory.has_message(INVITATION):
-            return None
-        sealed = self.directory.read_message(INVITATION, sealed_size(frame_size({})))
-        manifest = manifest_of(unseal(sealed, self.key.public))
-        if (manifest.prover, manifest.verifier) != (self.peer.hex, self.key.public.hex):
-            got = (manifest.prover, manifest.verifier)
-            raise ProtocolError(f"manifest: expected the keys of this session, got {got}")
-        return manifest
 
     @property
     def end(self) -> Verifier:
@@ -318,6 +324,18 @@ class VerifierSide(Side):
             )
         elif number == DECISION:
             self._ledger.finish(name, self._verifier.outcome)
+
+
+def _begun(directory: SessionDirectory, key: SigningKey, peer: PublicKey) -> Manifest | None:
+    """The manifest of a verifier's own invitation, if it was sent."""
+    if not directory.has_message(INVITATION):
+        return None
+    sealed = directory.read_message(INVITATION, sealed_size(frame_size({})))
+    manifest = manifest_of(unseal(sealed, key.public))
+    if (manifest.prover, manifest.verifier) != (peer.hex, key.public.hex):
+        got = (manifest.prover, manifest.verifier)
+        raise ProtocolError(f"manifest: expected the keys of this session, got {got}")
+    return manifest
 
 
 def secret_from(content: bytes) -> bytes:

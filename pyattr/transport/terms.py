@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +25,7 @@ class Terms:
 
     Parameters
     ----------
-    retrain, attribution, p, clip, subject, tolerance, max_trainings
+    retrain, attribution, p, clip, subject, tolerance, agreed, max_trainings
         As for `Prover`.
     key : SigningKey
     verifier : PublicKey
@@ -38,6 +40,7 @@ class Terms:
     clip: float | None = None
     subject: Subject = field(default_factory=Subject)
     tolerance: float = 0.0
+    agreed: Mapping[str, Any] = field(default_factory=dict)
     max_trainings: int = 2**20
 
     def prover(self, retrain: Retrain, secret: bytes | None = None) -> Prover:
@@ -49,6 +52,7 @@ class Terms:
             clip=self.clip,
             subject=self.subject,
             tolerance=self.tolerance,
+            agreed=self.agreed,
             key=self.key.public.hex,
             verifier_key=self.verifier.hex,
             max_trainings=self.max_trainings,

@@ -20,7 +20,7 @@ from pyattr.protocol.encoding import (
 from pyattr.protocol.messages import DECODER, Outputs, outputs_layout
 
 DIGEST = "5a" * 32
-MESSAGE = Outputs(session=DIGEST, parent=DIGEST, salt=DIGEST, leaf_key=DIGEST)
+MESSAGE = Outputs(session=DIGEST, parent=DIGEST, salt=DIGEST, leaf_key=DIGEST, tensors=DIGEST)
 
 
 def tensors_of(layout, seed=0):

@@ -8,10 +8,12 @@ import msgspec
 import pytest
 
 from pyattr.errors import ProtocolError
-from pyattr.protocol.encoding import encode
+from pyattr.protocol.challenges import parameters_of
+from pyattr.protocol.encoding import decode_header, encode, frame_size
 from pyattr.protocol.hashing import message_hash, session_id
 from pyattr.protocol.manifest import Manifest, Subject
 from pyattr.protocol.messages import (
+    DECODER,
     KINDS,
     Challenge,
     Commitment,
@@ -22,6 +24,7 @@ from pyattr.protocol.messages import (
 )
 from pyattr.protocol.session import TRANSITIONS, Role, Session, State
 from pyattr.protocol.words import ClusterParameters
+from pyattr.verification.clusters import ClusterDesign
 
 DIGEST = "00" * 32
 MANIFEST = Manifest(
@@ -41,7 +44,8 @@ MANIFEST = Manifest(
     intercept="refit",
     simultaneous=False,
     budget=None,
-    design=None,
+    design=ClusterParameters(n_clusters=2, n_leaves=1, rho=1.0),
+    design_agreed=False,
     tolerance=0.0,
     calibration=None,
     spot_check_share=0.2,
@@ -62,7 +66,7 @@ def chain():
     for kind, fields in (
         (Challenge, {"randomness": DIGEST, "design": design, "seed": "0" * 16}),
         (OutputsCommitment, {"root": DIGEST, "n_leaves": 4}),
-        (Outputs, {"salt": DIGEST, "leaf_key": DIGEST}),
+        (Outputs, {"salt": DIGEST, "leaf_key": DIGEST, "tensors": DIGEST}),
         (Decision, {"outcome": "ABORT"}),
     ):
         messages.append(kind(**links, **fields))
@@ -138,3 +142,10 @@ def test_a_dead_session_stays_dead():
         session.receive(chain()[3])
     with pytest.raises(RuntimeError, match="session: expected to be challenged, got dead"):
         session.require(State.CHALLENGED)
+
+
+def test_a_whole_number_in_a_design_is_written_as_a_share():
+    words = parameters_of(ClusterDesign(24, rho=1))
+    links = {"session": DIGEST, "parent": DIGEST, "randomness": DIGEST}
+    data = encode(Challenge(**links, design=words, seed="0" * 16))
+    assert decode_header(data, DECODER, frame_size({}))[0].design == words

@@ -24,8 +24,17 @@ from hypothesis import strategies as st
 
 from pyattr.errors import ProtocolError
 from pyattr.protocol import signing
-from pyattr.protocol.encoding import HEADER_CAP, MAGIC, Tensor, encode, frame_size, join_frame
-from pyattr.protocol.messages import Challenge, Commitment, Decision
+from pyattr.protocol.encoding import (
+    HEADER_CAP,
+    MAGIC,
+    Tensor,
+    encode,
+    frame_size,
+    join_frame,
+    tensor_bytes,
+)
+from pyattr.protocol.hashing import tensors_hash
+from pyattr.protocol.messages import Challenge, Commitment, Decision, Outputs
 from pyattr.protocol.signing import (
     ENVELOPE_CAP,
     SEALED_MAGIC,
@@ -53,7 +62,10 @@ CHALLENGE = encode(
     )
 )
 TENSORS = {"outputs": Tensor("F32", (2, 1), bytes(range(8)))}
-WITH_TENSORS = encode(Decision(session=DIGEST, parent=DIGEST, outcome="ABORT"), TENSORS)
+BOUND = tensors_hash(tensor_bytes(TENSORS))
+WITH_TENSORS = encode(
+    Outputs(session=DIGEST, parent=DIGEST, salt=DIGEST, leaf_key=DIGEST, tensors=BOUND), TENSORS
+)
 MESSAGES = [COMMITMENT, DECISION, CHALLENGE, WITH_TENSORS]
 
 P = 2**255 - 19
@@ -155,11 +167,23 @@ def test_no_flipped_bit_passes():
         assert is_refused(bytes(changed)), f"bit {bit}"
 
 
-def test_tensors_are_not_signed():
-    # What the documentation says: headers bind tensors by digests, and this layer does not.
+def test_tensors_are_signed_with_their_header():
     sealed = seal(WITH_TENSORS, KEY)
-    changed = sealed[:-1] + bytes([sealed[-1] ^ 1])
-    assert unseal(changed, KEY.public) == WITH_TENSORS[:-1] + changed[-1:]
+    assert unseal(sealed, KEY.public) == WITH_TENSORS
+    changed = bytearray(sealed)
+    changed[-1] ^= 1
+    for other in (
+        bytes(changed),
+        sealed[:-1],
+        sealed + b"x",
+        sealed[: -len(tensor_bytes(TENSORS))],
+    ):
+        with pytest.raises(ProtocolError, match="tensors: expected those that the signed header"):
+            unseal(other, KEY.public)
+    with pytest.raises(ProtocolError, match="tensors: expected"):  # nothing stands behind others
+        unseal(seal(DECISION, KEY) + b"x", KEY.public)
+    with pytest.raises(ValueError, match="tensors: expected"):
+        seal(WITH_TENSORS[:-1], KEY)
 
 
 def test_a_signature_of_one_kind_of_message_is_of_no_use_for_another():
