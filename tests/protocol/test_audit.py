@@ -8,10 +8,11 @@ import pytest
 from cube import smooth_function
 from two_parties import exchange, header
 
-from pyattr.protocol import Prover, Verifier
+from pyattr.protocol import Prover, Subject, Verifier
 from pyattr.protocol.audit import audit
 from pyattr.protocol.encoding import encode
 from pyattr.protocol.journal import Block, Journal
+from pyattr.protocol.manifest import subject_digest
 from pyattr.protocol.randomness import secret_of
 from pyattr.verification.cheats import AnswersFromScores, HalvedScores
 from pyattr.verification.clusters import ClusterDesign
@@ -22,10 +23,16 @@ FUNCTION = smooth_function(60, cubic=0.01, n_targets=2)
 SECRET = secret_of(7)
 
 
+def journal_of(retrain, blocks):
+    """A journal of what is said of nothing, which keeps its blocks in a list."""
+    subject = subject_digest(Subject())
+    return Journal(retrain, sink=lambda number, block: blocks.append(block), subject=subject)
+
+
 def recorded(attribution=FUNCTION.best, retrain=FUNCTION, seed=3, **terms):
     """A session's messages, the verifier's own trainings, and the verifier."""
     blocks = []
-    journal = Journal(FUNCTION, sink=lambda number, block: blocks.append(block))
+    journal = journal_of(FUNCTION, blocks)
     terms = {"epsilon": 0.2} | terms
     verifier = Verifier(journal, n_train=60, n_targets=2, secret=SECRET, **terms)
     prover = Prover(retrain, attribution, secret=secret_of(seed))
@@ -50,14 +57,20 @@ def test_a_session_can_be_made_again_from_its_record(case):
     result = audit(messages, SECRET, blocks)
     assert result.holds, result.checks
     assert len(result.checks) == 5
+    n = sum(len(block.outputs) for block in blocks)
+    assert result.n_believed == n
     assert result.verdict.outcome is verifier.outcome
     assert result.verdict.reason == verifier.verdict.reason
     again = audit(messages, SECRET, blocks, retrain=FUNCTION)
     assert again.holds
-    n = sum(len(block.outputs) for block in blocks)
+    assert again.n_believed == 0
     if n:
-        assert again.checks[-1].found == f"{n} of {n} alike"
-    assert audit(messages, SECRET, blocks, FUNCTION, n_repeated=4).holds
+        assert again.checks[-1].name == "decision: the same with the auditor's trainings"
+        some = audit(messages, SECRET, blocks, FUNCTION, n_repeated=4)
+        assert some.holds
+        assert some.checks[-1].found == "4 of 4 alike"
+        assert some.n_believed == n - 4
+        assert audit(messages, SECRET, blocks, FUNCTION, n_repeated=n).n_believed == 0
 
 
 def changed(messages, position, **fields):
@@ -80,14 +93,61 @@ def test_a_false_abort_on_invented_trainings_is_seen_by_repeating_them():
     def invents(masks, seeds):
         return FUNCTION(masks, seeds) + np.float32(1.0 if len(blocks) else 0.0)
 
-    journal = Journal(invents, sink=lambda number, block: blocks.append(block))
+    journal = journal_of(invents, blocks)
     verifier = Verifier(journal, n_train=60, n_targets=2, epsilon=0.2, secret=SECRET)
     messages = exchange(Prover(FUNCTION, FUNCTION.best, secret=secret_of(3)), verifier)
     assert verifier.outcome is Outcome.ABORT
     assert audit(messages, SECRET, blocks).holds
     result = audit(messages, SECRET, blocks, FUNCTION)
     assert not result.holds
-    assert result.checks[-1].name == "verifier's own trainings, repeated"
+    assert result.checks[-1].name == "decision: the same with the auditor's trainings"
+    n = sum(len(block.outputs) for block in blocks)
+    assert not audit(messages, SECRET, blocks, FUNCTION, n_repeated=n).holds
+
+
+@pytest.mark.parametrize(("share", "check"), [(0.9, "spot check"), (0.5, "drift")])
+def test_a_false_abort_within_the_tolerance_is_seen_by_judging_again(share, check):
+    """The verifier's trainings are within τ of the auditor's; the prover's are too, and on both sides."""
+    tau, blocks = 1e-3, []
+
+    def noisy(masks, seeds):
+        signs = 2.0 * (seeds[:, None] >> np.uint64(33) & np.uint64(1)) - 1.0
+        return FUNCTION(masks, seeds) + np.float32(0.3 * tau * signs)
+
+    def shifted(masks, seeds):
+        return FUNCTION(masks, seeds) + np.float32(share * tau if len(blocks) else 0.0)
+
+    terms = {"epsilon": 0.2, "tolerance": tau, "design": ClusterDesign(60)}
+    journal = journal_of(shifted, blocks)
+    verifier = Verifier(journal, n_train=60, n_targets=2, secret=SECRET, **terms)
+    prover = Prover(noisy, FUNCTION.best, tolerance=tau, secret=secret_of(3))
+    messages = exchange(prover, verifier)
+    assert verifier.outcome is Outcome.ABORT
+    assert verifier.verdict.details["check"] == check
+    assert audit(messages, SECRET, blocks).holds
+    assert not audit(messages, SECRET, blocks, FUNCTION).holds
+
+
+def test_an_invented_pilot_is_seen():
+    """A forged pilot leads to another b and another design; only training it again shows it."""
+    blocks = []
+
+    def invents(masks, seeds):
+        return FUNCTION(masks, seeds) * np.float32(1.0 if len(blocks) else 40.0)
+
+    verifier = Verifier(
+        journal_of(invents, blocks), n_train=60, n_targets=2, epsilon=0.2, secret=SECRET
+    )
+    messages = exchange(Prover(FUNCTION, FUNCTION.best, secret=secret_of(3)), verifier)
+    assert audit(messages, SECRET, blocks).holds
+    assert not audit(messages, SECRET, blocks, FUNCTION).holds
+
+
+def test_trainings_to_repeat_are_counted_from_1():
+    messages, blocks, _ = recorded()
+    for n in (0, -5):
+        with pytest.raises(ValueError, match="n_repeated: expected a whole number of at least 1"):
+            audit(messages, SECRET, blocks, FUNCTION, n_repeated=n)
 
 
 def test_spot_checks_of_the_verifiers_choice_are_seen():
@@ -98,7 +158,7 @@ def test_spot_checks_of_the_verifiers_choice_are_seen():
             return SecretChecks(bytes(32), self._session.parent)
 
     blocks = []
-    journal = Journal(FUNCTION, sink=lambda number, block: blocks.append(block))
+    journal = journal_of(FUNCTION, blocks)
     verifier = Chooses(
         journal, n_train=60, n_targets=2, epsilon=0.2, design=ClusterDesign(200), secret=SECRET
     )
