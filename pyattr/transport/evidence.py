@@ -99,7 +99,7 @@ def audit_directory(
                 return Audit([Check(f"signature of {name}", False, str(error))])
     signed = Check("signatures", True, f"{keys['prover'].hex[:16]}, {keys['verifier'].hex[:16]}")
     result = audit(messages, secret, blocks, retrain, n_repeated)
-    return Audit([signed, *result.checks], result.verdict)
+    return Audit([signed, *result.checks], result.verdict, result.n_believed)
 
 
 def _named(key: str) -> PublicKey:

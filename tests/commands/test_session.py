@@ -17,7 +17,7 @@ from two_parties import exchange
 
 import pyattr
 from pyattr.cli import main
-from pyattr.commands.options import subject_of
+from pyattr.commands.terms import subject_of
 from pyattr.protocol import Prover, Verifier
 from pyattr.protocol.signing import PublicKey, SigningKey, seal
 from pyattr.transport.directory import MESSAGES
@@ -86,7 +86,7 @@ class Two:
     def play(self, last="verify"):
         for command, options in (
             ("init", (*JOB, *TERMS, *self.ledger)),
-            ("commit", (*JOB, "--attribution", self.scores)),
+            ("commit", (*JOB, *TERMS, "--attribution", self.scores)),
             ("challenge", self.ledger),
             ("respond", ("--attribution", self.scores)),
             ("verify", self.ledger),
@@ -144,11 +144,12 @@ def test_every_command_again_changes_nothing(root, tmp_path):
     before = two.folder("v"), two.folder("p")
     for command, options, code in (
         ("init", (*JOB, *TERMS, *two.ledger), 0),
-        ("commit", (*JOB, "--attribution", two.scores), 0),
+        ("commit", (*JOB, *TERMS, "--attribution", two.scores), 0),
         ("challenge", two.ledger, 0),
         ("respond", ("--attribution", two.scores), 0),
         ("verify", two.ledger, 0),
-        ("audit", (), 0),
+        ("audit", (), 2),
+        ("audit", ("--rerun", "all"), 0),
     ):
         assert two.run(command, *options)[0] == code
     assert (two.folder("v"), two.folder("p")) == before
@@ -163,10 +164,13 @@ def test_wrong_scores_end_in_abort_and_the_audit_says_the_same(root, tmp_path):
     assert code == 0
     assert "the verifier decided ABORT" in text
     code, text = two.run("audit", "--rerun", "5", "--json")
-    assert code == 1
+    assert code == 2  # the rest is the verifier's word
     found = json.loads(text)
     assert found["holds"]
     assert found["checks"][-1]["found"] == "5 of 5 alike"
+    code, text = two.run("audit", "--rerun", "all")
+    assert code == 1
+    assert text.endswith("ABORT stands\n")
     code, text = two.run("show", "--json")
     assert json.loads(text)["decision"] == "ABORT"
     assert two.run("show")[1].startswith("6 of 6 messages")
@@ -202,14 +206,18 @@ def test_a_prover_agrees_to_its_own_terms_only(root, tmp_path):
         (("--n-train", "199", "--n-test", "2"), "n_train = 199"),
         ((*JOB, "--dataset-seed", "1"), "subject.train: expected"),
         ((*JOB, "--p", "0.4"), "p: expected 0.4, as agreed, got 0.5"),
+        ((*JOB, "--epsilon", "0.1"), "epsilon: expected 0.1, as agreed, got 0.2"),
+        ((*JOB, "--attempts", "1"), "attempts: expected 1, as agreed, got 8"),
+        ((*JOB, "--budget", "64"), "budget: expected 64, as agreed, got None"),
+        ((*JOB, "--max-trainings", "4"), "design: expected at most 4 trainings"),
         ((*JOB, "--clip", "3"), "clip: expected"),
         ((*JOB, "--model", "mlp"), "subject.recipe: expected"),
     ):
-        code, text = two.run("commit", *options, "--attribution", two.scores)
+        code, text = two.run("commit", *TERMS, *options, "--attribution", two.scores)
         assert code == 3
         assert message in text
         assert "Traceback" not in text
-    assert two.run("commit", *JOB, "--attribution", two.scores)[0] == 0
+    assert two.run("commit", *JOB, *TERMS, "--attribution", two.scores)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -225,11 +233,45 @@ def test_commands_out_of_turn_say_what_is_missing(root, tmp_path, command, missi
     two.play("init")
     options = ("--attribution", two.scores) if command == "respond" else two.ledger
     if command != "challenge":
-        two.run("commit", *JOB, "--attribution", two.scores)
+        two.run("commit", *JOB, *TERMS, "--attribution", two.scores)
     code, text = two.run(command, *options)
     assert MESSAGES[2] not in two.folder("v")
     assert code == 3
     assert f"expected {missing}" in text
+
+
+def test_answers_want_a_commitment_of_ones_own(root, tmp_path):
+    """What it agrees to, a prover says when it commits."""
+    two = Two(root, tmp_path / "s")
+    two.play("init")
+    code, text = two.run("respond", "--attribution", two.scores)
+    assert code == 3
+    assert "expected your commitment" in text
+    assert MESSAGES[1] not in two.folder("p")
+
+
+def test_a_folder_keeps_the_terms_it_began_with(root, tmp_path):
+    two = Two(root, tmp_path / "s")
+    two.play("init")
+    before = two.folder("v")
+    code, text = two.run("init", *JOB, "--epsilon", "0.001", "--attempts", "8", *two.ledger)
+    assert code == 3
+    assert "epsilon: expected 0.2, as the session began, got 0.001" in text
+    assert two.folder("v") == before
+
+
+def test_outputs_that_are_still_being_copied_end_nothing(root, tmp_path):
+    """Cut short they are no message of the prover's; whole, the session goes on."""
+    two = Two(root, tmp_path / "s")
+    two.play("respond")
+    file = two.path / "v" / MESSAGES[4]
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-100])
+    code, text = two.run("verify", *two.ledger)
+    assert code == 3
+    assert "tensors: expected those that the signed header states" in text
+    file.write_bytes(whole)
+    assert two.run("verify", *two.ledger)[0] == 0
 
 
 def test_other_data_on_this_machine_are_refused(root, tmp_path, monkeypatch):
@@ -245,7 +287,7 @@ def test_other_data_on_this_machine_are_refused(root, tmp_path, monkeypatch):
     monkeypatch.setattr("pyattr.transport.job.job_of_recipe", changed)
     code, text = two.run("challenge", *two.ledger)
     assert code == 3
-    assert "train: expected the data of the manifest" in text
+    assert "as the manifest says" in text
 
 
 def test_sessions_of_a_claim_are_counted(root, tmp_path):
@@ -255,7 +297,7 @@ def test_sessions_of_a_claim_are_counted(root, tmp_path):
     for attempt in range(2):
         two = Two(root, tmp_path / str(attempt), "reverse")
         two.run("init", *terms, *ledger)
-        two.run("commit", *JOB, "--attribution", two.scores)
+        two.run("commit", *terms, "--attribution", two.scores)
         codes.append(two.run("challenge", *ledger))
     assert codes[0][0] == 0
     assert codes[1][0] == 3

@@ -47,9 +47,8 @@ def session(prover_retrain, attribution, seed=None, **changes):
 def meet(prover_retrain, attribution, function, seed=None, kind=Verifier, p=0.5, **terms):
     """A prover and a verifier; with a seed, always the same challenge and the same checks."""
     provers, verifiers = secrets_of(seed)
-    prover = Prover(
-        prover_retrain, attribution, p=p, tolerance=terms.get("tolerance", 0.0), secret=provers
-    )
+    agreed = {"clip": terms.get("clip"), "tolerance": terms.get("tolerance", 0.0)}
+    prover = Prover(prover_retrain, attribution, p=p, secret=provers, **agreed)
     verifier = kind(function, p=p, secret=verifiers, **terms)
     verdict = run(prover, verifier)
     assert prover.outcome is verdict.outcome

@@ -20,7 +20,8 @@ from two_parties import exchange
 import pyattr
 from pyattr.commands import serve as commands
 from pyattr.commands.failure import INTERRUPTED, SessionCommand
-from pyattr.commands.options import ERROR, EXIT_CODES, subject_of
+from pyattr.commands.options import ERROR, EXIT_CODES
+from pyattr.commands.terms import subject_of
 from pyattr.masks import sample_masks, sample_seeds
 from pyattr.protocol import Prover, Verifier
 from pyattr.protocol.hashing import message_hash
