@@ -41,7 +41,8 @@ WORDS = {
 
 def terms(retrain=FUNCTION, **words):
     """What the prover agrees to."""
-    return replace(Terms(retrain, FUNCTION.best, PROVER, VERIFIER.public, subject=SUBJECT), **words)
+    agreed = {"subject": SUBJECT, "agreed": {"epsilon": 0.2}}
+    return replace(Terms(retrain, FUNCTION.best, PROVER, VERIFIER.public, **agreed), **words)
 
 
 def ends(seed, **words):

@@ -113,4 +113,7 @@ class Criterion:
             )
         if BOUNDS[name].needs_clip and self.clip is None:
             raise bad_value("clip", f"a bound of the outputs for bound {name!r}", None)
+        # The residual of a mask alone is bounded only where its complement is a mask as likely.
+        if BOUNDS[name].needs_clip and self.intercept == "check" and highest_rho(self.p) < 1.0:
+            raise bad_value("intercept", f"'refit' with bound {name!r} for p = {self.p}", "'check'")
         return name

@@ -82,7 +82,7 @@ def test_a_session_with_a_pilot_is_the_same_too(tmp_path):
 
 def test_halved_scores_are_caught_and_the_ledger_says_so(tmp_path):
     halved = HalvedScores()(FUNCTION.best)
-    with running(tmp_path / "host", terms(attribution=halved)) as (url, _):
+    with running(tmp_path / "host", terms(attribution=halved, agreed={})) as (url, _):
         verdict = verify(tmp_path, url, design=None, clip=None, epsilon=0.1)
     assert verdict.outcome is Outcome.ABORT
     verifier = ends(1, epsilon=0.1)[1]
@@ -159,7 +159,7 @@ def test_only_what_the_verifier_signed_counts(tmp_path):
     ("words", "name"),
     [
         ({"p": 0.4, "design": None}, "p"),
-        ({"tolerance": 1e-3}, "tolerance"),
+        ({"epsilon": 0.3}, "epsilon"),
         ({"subject": Subject(recipe=SUBJECT.recipe, output="loss")}, "subject.output"),
     ],
 )
@@ -209,14 +209,14 @@ def test_quotas_bound_open_sessions_and_sessions_of_a_claim(tmp_path):
         assert post(url, "/v1/sessions", invitations[0]).status_code == 201
     # Sessions that nobody asks about any more do not stand in the way; those of a claim are kept count of.
     quotas = Quotas(open_sessions=1, per_claim=3, idle_seconds=1e-9)
-    with running(tmp_path / "host", quotas=quotas) as (url, _):
+    with running(tmp_path / "host", terms(agreed={}), quotas=quotas) as (url, _):
         assert post(url, "/v1/sessions", invitations[2]).status_code == 201
         answer = post(url, "/v1/sessions", invitations[3])
         assert answer.status_code == 403
         assert "at most 3" in error_of(answer)
-        other = transcript(4, 1, epsilon=0.3)[0]
-        assert post(url, "/v1/sessions", other).status_code == 201
-    assert len(list((tmp_path / "host").iterdir())) == 1 + 4
+        other = transcript(4, 1, epsilon=0.3)[0]  # the same claim, whatever ε is
+        assert post(url, "/v1/sessions", other).status_code == 403
+    assert len(list((tmp_path / "host").iterdir())) == 1 + 3
 
 
 def test_a_training_that_fails_goes_on_when_it_is_asked_again(tmp_path, caplog):

@@ -81,7 +81,8 @@ class Parties:
     def serve(self, trial: str, *more: str) -> list[str]:
         return self.command(
             "serve", "--attribution", "scores", "--key", "prover", "--verifier-key", "verifier.pub",
-            "--state", f"{trial}/host", "--token-file", "token", "--port", "0", *JOB, *more,
+            "--state", f"{trial}/host", "--token-file", "token", "--port", "0", "--epsilon", "0.3",
+            *JOB, *more,
         )  # fmt: skip
 
     def verify(self, trial: str, url: str, *more: str) -> list[str]:
@@ -134,6 +135,7 @@ def test_two_processes_killed_in_the_middle_end_as_one_process_does(parties):
             until = time.monotonic() + 100
             while not (host / "2-challenge.dsse").exists():
                 assert time.monotonic() < until
+                assert verifier.poll() is None, verifier.stderr.read()
                 time.sleep(0.001)
             server.kill()
             verifier.kill()
