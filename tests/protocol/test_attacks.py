@@ -16,7 +16,7 @@ from pyattr.errors import ProtocolError, Rejected
 from pyattr.protocol import Prover, Subject, Verifier, run
 from pyattr.protocol.arrays import attribution_tensors, from_tensor, to_tensor
 from pyattr.protocol.challenges import row_blocks
-from pyattr.protocol.encoding import decode_tensors, encode, tensor_bytes
+from pyattr.protocol.encoding import MAGIC, decode_tensors, encode, join_frame, tensor_bytes
 from pyattr.protocol.hashing import message_hash, tensors_hash
 from pyattr.protocol.messages import Decision, Outputs, outputs_layout
 from pyattr.protocol.randomness import challenge_seed, secret_of
