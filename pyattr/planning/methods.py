@@ -14,7 +14,7 @@ from pyattr.planning.situation import Prices, Situation
 from pyattr.protocol.arrays import as_clip
 from pyattr.protocol.challenges import parameters_of
 from pyattr.protocol.encoding import Layout, encode, frame_size
-from pyattr.protocol.manifest import MOST_NUMBERS, Subject
+from pyattr.protocol.manifest import MOST_NUMBERS, MOST_TARGETS, Subject
 from pyattr.protocol.messages import (
     LEAVES,
     Challenge,
@@ -28,6 +28,7 @@ from pyattr.protocol.messages import (
 )
 from pyattr.protocol.method import Terms
 from pyattr.protocol.paper_session import planned_pairs, room_for_corruption
+from pyattr.protocol.words import MOST_CLUSTERS, MOST_PAIRS
 from pyattr.verification.challenge import Honest, choose_challenge
 from pyattr.verification.clusters import ClusterDesign
 from pyattr.verification.evaluate import Evaluator
@@ -36,7 +37,7 @@ from pyattr.verification.opening import OPENING_TRAININGS
 from pyattr.verification.paper import PILOT, error_width, plan_for
 from pyattr.verification.pilot import run_pilot
 from pyattr.verification.plan import choose_clusters
-from pyattr.verification.residual import N_MEANS, ResidualDesign, plan_paper
+from pyattr.verification.residual import N_LEVELS, N_MEANS, ResidualDesign, plan_paper
 from pyattr.verification.spot_check import n_checks
 
 __all__ = ["METHODS", "MethodPlan", "planned_methods", "prover_models"]
@@ -235,6 +236,17 @@ def _scores_bytes(situation: Situation) -> int:
     return _tensor_bytes(attribution_layout(situation.n_train, situation.n_targets))
 
 
+def _said(
+    design: ClusterDesign | ResidualDesign, room: int
+) -> tuple[str, ClusterDesign | ResidualDesign]:
+    """Method, and the design, or the largest like it that a session of `room` trainings may have."""
+    if isinstance(design, ResidualDesign):
+        most = min(MOST_PAIRS, room // (2 * N_LEVELS))
+        return "paper", replace(design, n_pairs=min(design.n_pairs, most))
+    most = min(MOST_CLUSTERS, room // (2 * design.n_leaves))
+    return "gap", replace(design, n_clusters=min(design.n_clusters, most))
+
+
 def exchanged_bytes(design: ClusterDesign | ResidualDesign, situation: Situation) -> int:
     """Size of all messages of a session, without signatures.
 
@@ -242,14 +254,10 @@ def exchanged_bytes(design: ClusterDesign | ResidualDesign, situation: Situation
     """
     digest, n, t = "0" * 64, situation.n_train, situation.n_targets
     link = {"session": digest, "parent": digest}
-    room = MOST_NUMBERS // t
-    terms = Terms(situation.criterion, min(n, room), t, 0, 0, None, 0.0, SPOT_CHECK_SHARE)
-    words = design
-    if design.n_evaluations > room:
-        size = "n_pairs" if isinstance(design, ResidualDesign) else "n_clusters"
-        scale = design.n_evaluations // getattr(design, size)
-        words = replace(design, **{size: max(2, room // scale)})
-    method = "gap" if isinstance(design, ClusterDesign) else "paper"
+    n_targets = min(t, MOST_TARGETS)
+    room = MOST_NUMBERS // n_targets
+    terms = Terms(situation.criterion, min(n, room), n_targets, 0, 0, None, 0.0, SPOT_CHECK_SHARE)
+    method, words = _said(design, room)
     clip = as_clip(situation.frame.clip)
     delta = float(situation.criterion.delta)
     asked = parameters_of(words)

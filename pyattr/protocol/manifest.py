@@ -23,12 +23,21 @@ from pyattr.protocol.words import (
     Strict,
 )
 
-__all__ = ["MOST_NUMBERS", "PROTOCOL", "Key", "Manifest", "Subject", "subject_digest"]
+__all__ = [
+    "MOST_NUMBERS",
+    "MOST_TARGETS",
+    "PROTOCOL",
+    "Key",
+    "Manifest",
+    "Subject",
+    "subject_digest",
+]
 
 PROTOCOL: Final = "pyattr/session/2"
 
 MOST_NUMBERS: Final = 2**31
 """In the scores or the outputs of a session: 8 GiB."""
+MOST_TARGETS: Final = 2**20
 
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Text = Annotated[str, Meta(max_length=256)]
@@ -134,7 +143,7 @@ class Manifest(Strict, tag="manifest", frozen=True, kw_only=True):
     protocol: Literal["pyattr/session/2"] = PROTOCOL
     subject: Subject
     n_train: Size
-    n_targets: Annotated[int, Meta(ge=1, le=2**20)]
+    n_targets: Annotated[int, Meta(ge=1, le=MOST_TARGETS)]
     p: Share
     clip: Clip
     clip_agreed: bool
@@ -163,8 +172,9 @@ class Manifest(Strict, tag="manifest", frozen=True, kw_only=True):
         kind = ClusterParameters if self.method == "gap" else ResidualParameters
         if not isinstance(self.design, kind):
             raise ValueError(f"design: expected one of method {self.method!r}, got {self.design}")
-        if self.design.n_outputs > (MOST_NUMBERS if self.budget is None else self.budget):
-            raise ValueError(f"design: expected at most {self.budget} trainings, got {self.design}")
+        most = MOST_NUMBERS if self.budget is None else self.budget
+        if self.design.n_outputs > most:
+            raise ValueError(f"design: expected at most {most} trainings, got {self.design}")
         for name, rows in (("n_train", self.n_train), ("design", self.design.n_outputs)):
             if rows * self.n_targets > MOST_NUMBERS:
                 raise ValueError(

@@ -10,6 +10,8 @@ from msgspec import Meta
 __all__ = [
     "CLIP_HIGHEST",
     "CLIP_LOWEST",
+    "MOST_CLUSTERS",
+    "MOST_PAIRS",
     "Clip",
     "ClusterParameters",
     "Hex64",
@@ -27,6 +29,8 @@ Share = Annotated[float, Meta(gt=0.0, lt=1.0)]
 # Squares and fourth powers of outputs in this range are finite.
 CLIP_LOWEST: Final = 2.0**-40
 CLIP_HIGHEST: Final = 2.0**40
+MOST_CLUSTERS: Final = 2**24
+MOST_PAIRS: Final = 2**28
 Clip = Annotated[float, Meta(ge=CLIP_LOWEST, le=CLIP_HIGHEST)]
 
 
@@ -39,7 +43,7 @@ class Strict(
 class ClusterParameters(Strict, tag="clusters", frozen=True, kw_only=True):
     """Of a `pyattr.verification.gap.ClusterDesign`."""
 
-    n_clusters: Annotated[int, Meta(ge=2, le=2**24)]
+    n_clusters: Annotated[int, Meta(ge=2, le=MOST_CLUSTERS)]
     n_leaves: Annotated[int, Meta(ge=1, le=2**16)]
     rho: Annotated[float, Meta(gt=0.0, le=1.0)]
 
@@ -52,7 +56,7 @@ class ClusterParameters(Strict, tag="clusters", frozen=True, kw_only=True):
 class ResidualParameters(Strict, tag="pairs", frozen=True, kw_only=True):
     """Of a `pyattr.verification.residual.ResidualDesign`."""
 
-    n_pairs: Annotated[int, Meta(ge=1, le=2**28)]
+    n_pairs: Annotated[int, Meta(ge=1, le=MOST_PAIRS)]
     rho: Annotated[float, Meta(gt=0.0, le=1.0 / 3.0)]
 
     @property

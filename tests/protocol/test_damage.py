@@ -30,7 +30,9 @@ from pyattr.protocol.encoding import (
     encode,
     frame_size,
     join_frame,
+    tensor_bytes,
 )
+from pyattr.protocol.hashing import tensors_hash
 from pyattr.protocol.messages import DECODER, Outputs, outputs_layout
 from pyattr.protocol.randomness import secret_of
 from pyattr.protocol.session import State
@@ -152,7 +154,10 @@ def damage_frame(draw, data):
     if kind == "bytes":
         return damage_bytes(draw, data)
     if kind == "floats" and rest:
-        return join_frame(data[:8], head, damage_floats(draw, rest))
+        changed = damage_floats(draw, rest)
+        if draw(st.booleans()):  # by a peer that means it: its header states what is there
+            head = head.replace(tensors_hash(rest).encode(), tensors_hash(changed).encode())
+        return join_frame(data[:8], head, changed)
     return join_frame(data[:8], (damage_json if kind == "json" else damage_bytes)(draw, head), rest)
 
 
@@ -250,6 +255,13 @@ def test_messages_of_other_states_are_refused(state):
             side = copy.deepcopy(waiting()[state][0])
             with pytest.raises(ProtocolError):
                 side.receive(data)
+
+
+def test_outputs_other_than_stated_are_refused():
+    side, data = copy.deepcopy(waiting()["ANSWERED"])
+    with pytest.raises(ProtocolError, match="tensors: expected those that the header states"):
+        side.receive(data[:-1] + bytes([data[-1] ^ 1]))
+    assert (side.state, side.verdict.details["check"]) == (State.DEAD, "form")
 
 
 # --- memory ---------------------------------------------------------------------------------------
@@ -379,9 +391,13 @@ def test_sizes_that_tensors_claim_allocate_nothing(size):
 @given(n_clusters=st.integers(2**19 + 1, 2**24), n_leaves=st.integers(1, 2**16))
 @settings(max_examples=20, deadline=None)
 def test_a_challenge_that_is_too_large_allocates_nothing(n_clusters, n_leaves):
+    side, data = copy.deepcopy(waiting()["START"])
+    stated = b'"n_clusters":%d,"n_leaves":%d'
+    text = data[12:].replace(stated % (DESIGN.n_clusters, 1), stated % (n_clusters, n_leaves))
+    assert text != data[12:]
+    invited = join_frame(MAGIC, text)
+    assert peak(lambda: side.receive(invited)) <= HEADER_MEMORY
     side, data = copy.deepcopy(waiting()["COMMITTED"])
-    manifest = msgspec.structs.replace(side._invitation.manifest, design=None)
-    side._invitation = msgspec.structs.replace(side._invitation, manifest=manifest)
     challenge = header(data)
     design = msgspec.structs.replace(challenge.design, n_clusters=n_clusters, n_leaves=n_leaves)
     asked = encode(msgspec.structs.replace(challenge, design=design))
@@ -394,7 +410,8 @@ def test_tensors_are_copied_once():
         name: Tensor(dtype, shape, bytes(4 * math.prod(shape)))
         for name, (dtype, shape) in layout.items()
     }
-    message = Outputs(session=DIGEST, parent=DIGEST, salt=DIGEST, leaf_key=DIGEST)
+    stated = tensors_hash(tensor_bytes(tensors))
+    message = Outputs(session=DIGEST, parent=DIGEST, salt=DIGEST, leaf_key=DIGEST, tensors=stated)
     data = encode(message, tensors)
     tracemalloc.start()
     _, rest = decode_header(data, DECODER, frame_size(layout))

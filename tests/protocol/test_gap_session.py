@@ -391,6 +391,9 @@ def test_weighted_checks_may_all_stay_out(monkeypatch):
 @pytest.mark.parametrize(("clip", "accepted"), [(CLIP, True), (1.0, False)])
 def test_a_session_that_clips_outputs_is_never_an_acceptance(clip, accepted):
     """At b = 1 a third of the outputs are clipped: what is verified is another function than f."""
-    verdict = meet(FUNCTION, HONEST, FUNCTION, 3, clip=clip, epsilon=0.3, design=DESIGN)
+    provers, verifiers = secrets_of(3)
+    prover = Prover(FUNCTION, HONEST, clip=clip, secret=provers)  # which agreed to it
+    verifier = Verifier(FUNCTION, clip=clip, epsilon=0.3, design=DESIGN, secret=verifiers)
+    verdict = run(prover, verifier)
     assert (verdict.outcome is Outcome.ACCEPT) == accepted
     assert (verdict.details["challenge_clipped_share"] > 0.01) != accepted

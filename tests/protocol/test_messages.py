@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyattr.errors import ProtocolError
+from pyattr.masks import Masks
 from pyattr.protocol import merkle
 from pyattr.protocol.arrays import outputs_root
 from pyattr.protocol.checks import SecretChecks
@@ -27,9 +28,11 @@ from pyattr.protocol.encoding import (
     encode,
     frame_size,
     join_frame,
+    tensor_bytes,
 )
-from pyattr.protocol.hashing import commit, keystream, message_hash, session_id
-from pyattr.protocol.manifest import Manifest, Subject
+from pyattr.protocol.hashing import commit, keystream, message_hash, session_id, tensors_hash
+from pyattr.protocol.journal import block_digest
+from pyattr.protocol.manifest import MOST_NUMBERS, Manifest, Subject, subject_digest
 from pyattr.protocol.messages import (
     DECODER,
     KINDS,
@@ -43,6 +46,7 @@ from pyattr.protocol.messages import (
 )
 from pyattr.protocol.randomness import ProverSecrets, VerifierSecrets, challenge_seed, sealed
 from pyattr.protocol.signing import PublicKey, SigningKey, seal, sealed_size, unseal
+from pyattr.protocol.tolerance import Calibration, ReplayTerms
 from pyattr.protocol.words import ClusterParameters, ResidualParameters
 
 VECTORS = Path(__file__).parent.parent / "vectors"
@@ -57,11 +61,48 @@ KEY = SigningKey(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(SEALED["priv
 PUBLIC = PublicKey(SEALED["public"])
 
 DIGEST = "0f" * 32
+SEALED_MAGIC = b"pyattr\x01\x01"
 NAMED = {"ids": lambda vector: vector["name"]}
 
 
 def layout_of(vector):
-    return {name: (dtype, tuple(shape)) for name, (dtype, shape) in vector["tensors"].items()}
+    tensors = vector.get("tensors", {})
+    return {name: (dtype, tuple(shape)) for name, (dtype, shape) in tensors.items()}
+
+
+def plain(name):
+    """The bytes of a valid vector."""
+    return bytes.fromhex(VALID[name]["hex"])
+
+
+def sealed_frame(vector):
+    """A message under its signature, written by hand; see the specification of DSSE."""
+    data = plain(vector["name"])
+    end = 12 + int.from_bytes(data[8:12], "little")
+    envelope = {
+        "payload": base64.b64encode(data[12:end]).decode(),
+        "payloadType": vector["payloadType"],
+        "signatures": [{"keyid": vector["keyid"], "sig": vector["sig"]}],
+    }
+    return join_frame(
+        SEALED_MAGIC, json.dumps(envelope, separators=(",", ":")).encode(), data[end:]
+    )
+
+
+def edited(vector, frames):
+    """The bytes of an invalid vector: those of a valid one, or none, with parts replaced.
+
+    An edit (start, end, hex, times) puts a text, so many times, in the place of bytes start to end of
+    the original.
+    """
+    data = frames[vector["of"]] if "of" in vector else b""
+    for start, end, text, times in reversed(vector["edits"]):
+        data = data[:start] + bytes.fromhex(text) * times + data[end:]
+    return data
+
+
+PLAIN_FRAMES = {name: plain(name) for name in VALID}
+SEALED_FRAMES = {vector["name"]: sealed_frame(vector) for vector in SEALED_VALID}
 
 
 def decode(data, layout):
@@ -70,19 +111,31 @@ def decode(data, layout):
 
 
 def read(name):
-    return decode(bytes.fromhex(VALID[name]["hex"]), layout_of(VALID[name]))
+    return decode(plain(name), layout_of(VALID[name]))
 
 
 def test_the_vectors_cover_every_message_and_refuse_more_than_they_accept():
     assert {type(read(name)[0]) for name in VALID} == set(KINDS)
-    assert len(INVALID) >= 200 > len(VALID)
-    assert len(SEALED_INVALID) >= 70 > len(SEALED_VALID)
+    assert len(INVALID) >= 380 > len(VALID)
+    assert len(SEALED_INVALID) >= 100 > len(SEALED_VALID)
     assert {vector["name"] for vector in SEALED_VALID} == set(VALID)
+    manifests = [read(name)[0].manifest for name in VALID if name.startswith("invitation")]
+    assert {manifest.calibration is None for manifest in manifests} == {True, False}
+    assert {manifest.method for manifest in manifests} == {"gap", "paper"}
+
+
+def test_no_invalid_vector_repeats_another_or_a_valid_one():
+    found = [(edited(vector, PLAIN_FRAMES), str(layout_of(vector))) for vector in INVALID]
+    found += [(plain(name), str(layout_of(vector))) for name, vector in VALID.items()]
+    assert len(set(found)) == len(found)
+    sealed_frames = [edited(vector, SEALED_FRAMES) for vector in SEALED_INVALID]
+    sealed_frames += SEALED_FRAMES.values()
+    assert len(set(sealed_frames)) == len(sealed_frames)
 
 
 @pytest.mark.parametrize("vector", VALID.values(), **NAMED)
 def test_valid_vectors_are_read_and_written_alike(vector):
-    data = bytes.fromhex(vector["hex"])
+    data = plain(vector["name"])
     message, tensors = decode(data, layout_of(vector))
     assert encode(message, tensors) == data
 
@@ -90,7 +143,7 @@ def test_valid_vectors_are_read_and_written_alike(vector):
 @pytest.mark.parametrize("vector", INVALID, **NAMED)
 def test_invalid_vectors_are_refused_for_the_reason_they_were_made_for(vector):
     with pytest.raises(ProtocolError, match=r"expected .*, got") as refused:
-        decode(bytes.fromhex(vector["hex"]), layout_of(vector))
+        decode(edited(vector, PLAIN_FRAMES), layout_of(vector))
     assert vector["because"] in str(refused.value)
 
 
@@ -100,6 +153,13 @@ def test_valid_vectors_say_what_they_should():
     assert said.subject.recipe["nesterov"] is True
     assert (said.p, said.attempts, said.sampling, said.budget) == (0.3, 20, "weighted", 10000)
     assert said.design == ClusterParameters(n_clusters=1250, n_leaves=4, rho=0.25)
+    assert (said.design_agreed, said.clip_agreed) == (False, False)
+    assert said.calibration.tolerance == said.tolerance == 2.0 * said.calibration.largest == 1e-6
+    assert (said.calibration.terms.n_rows, said.calibration.terms.n_repeats) == (256, 32)
+    assert read("invitation")[0].manifest.calibration is None
+    paper = read("invitation, the paper's method")[0].manifest
+    assert (paper.method, paper.design) == ("paper", ResidualParameters(n_pairs=16, rho=0.25))
+    assert read("invitation, most targets")[0].manifest.n_targets == 2**20
     assert read("invitation, lower extremes")[0].manifest.subject.recipe["a"] == -(2**53)
     assert read("invitation, upper extremes")[0].manifest.p == 1.0 - 2.0**-53
     commitment = Commitment(parent="11" * 32, randomness="22" * 32, digest="33" * 32)
@@ -118,21 +178,21 @@ def test_valid_vectors_say_what_they_should():
 
 @pytest.mark.parametrize("vector", SEALED_VALID, **NAMED)
 def test_sealed_vectors_are_the_plain_ones_under_a_signature(vector):
-    frame, plain = bytes.fromhex(vector["hex"]), bytes.fromhex(VALID[vector["name"]]["hex"])
-    assert unseal(frame, PUBLIC) == plain
-    assert seal(plain, KEY) == frame
+    frame, data = SEALED_FRAMES[vector["name"]], plain(vector["name"])
+    assert unseal(frame, PUBLIC) == data
+    assert seal(data, KEY) == frame
     assert len(frame) <= sealed_size(frame_size(layout_of(VALID[vector["name"]])))
 
 
 @pytest.mark.parametrize("vector", SEALED_INVALID, **NAMED)
 def test_forged_vectors_are_refused_for_the_reason_they_were_made_for(vector):
     with pytest.raises(ProtocolError, match=r"expected .*, got") as refused:
-        unseal(bytes.fromhex(vector["hex"]), PUBLIC)
+        unseal(edited(vector, SEALED_FRAMES), PUBLIC)
     assert vector["because"] in str(refused.value)
 
 
 def _of(case):
-    return bytes.fromhex(VALID[case["of"]]["hex"])
+    return plain(case["of"])
 
 
 def _hex(*values):
@@ -169,11 +229,25 @@ def _outputs_root(case):
     return outputs_root(outputs, *_hex(case["leaf_key"]), case["session"])
 
 
+def _tensors(case):
+    data = _of(case)
+    return tensors_hash(data[12 + int.from_bytes(data[8:12], "little") :])
+
+
+def _trainings(case):
+    masks = Masks.pack(np.array(case["masks"], bool))
+    seeds = np.array([int(seed, 16) for seed in case["seeds"]], np.uint64)
+    return block_digest(masks, seeds, case["subject"])
+
+
 COMPUTED = {
     "message": lambda case: message_hash(_of(case) if "of" in case else bytes.fromhex(case["hex"])),
     "session": lambda case: session_id(_of(case)),
     "commitment": _commitment,
     "claim": lambda case: read(case["of"])[0].manifest.claim(),
+    "subject": lambda case: subject_digest(read(case["of"])[0].manifest.subject),
+    "tensors": _tensors,
+    "trainings": _trainings,
     "challenge seed": lambda case: challenge_seed(
         *_hex(case["verifier"], case["prover"]), case["transcript"]
     ),
@@ -207,6 +281,8 @@ def test_no_kind_of_digest_is_without_a_vector():
 
 # --- every message that can be made ---------------------------------------------------------------
 
+hex64 = st.binary(min_size=8, max_size=8).map(bytes.hex)
+clips = st.floats(2.0**-40, 2.0**40)
 hex256 = st.binary(min_size=32, max_size=32).map(bytes.hex)
 sizes = st.integers(1, 2**31)
 shares = st.floats(0.0, 1.0, exclude_min=True, exclude_max=True)
@@ -241,44 +317,84 @@ subjects = st.builds(
     platform=texts,
     versions=in_order(texts),
 )
-manifests = st.builds(
-    Manifest,
-    subject=subjects,
-    n_train=sizes,
-    n_targets=sizes,
-    p=shares,
-    clip=st.floats(2.0**-40, 2.0**40),
-    clip_agreed=st.booleans(),
-    method=st.sampled_from(["gap", "paper"]),
-    epsilon=st.floats(0.0, 2.0**80, exclude_min=True),
-    delta=shares,
-    attempts=st.integers(1, 10_000),
-    bound=names,
-    relative=st.booleans(),
-    nonlinearity=numbers,
-    intercept=st.sampled_from(["refit", "check"]),
-    simultaneous=st.booleans(),
-    budget=st.none() | st.integers(1, 2**40),
-    design=st.none() | clusters,
-    tolerance=numbers,
-    spot_check_share=shares,
-    sampling=st.sampled_from(["uniform", "weighted"]),
-    prover=hex256 | st.just(""),
-    verifier=hex256 | st.just(""),
+calibrations = st.fixed_dictionaries(
+    {
+        "largest": st.floats(2.0**-60, 2.0**20) | st.just(0.0),
+        "factor": st.floats(1.0, 2.0**10),
+        "n_checks": sizes,
+        "alarm": shares,
+        "replays": st.tuples(hex256, hex256),
+    }
 )
+repeats = st.integers(2, 256)
+
+
+@st.composite
+def manifests(draw):
+    """Any that may be written, signed and not, calibrated and not, of both methods."""
+    n_targets = draw(st.integers(1, 2**20))
+    method = draw(st.sampled_from(["gap", "paper"]))
+    most = MOST_NUMBERS // n_targets
+    design = draw((clusters if method == "gap" else pairs).filter(lambda d: d.n_outputs <= most))
+    sizes_and_p = {
+        "n_train": draw(st.integers(1, min(most, 2**31))),
+        "n_targets": n_targets,
+        "p": draw(shares),
+    }
+    calibration, tolerance = None, draw(numbers)
+    if draw(st.booleans()):
+        words = draw(calibrations)
+        tolerance = words["factor"] * words["largest"]
+        terms = ReplayTerms(
+            **sizes_and_p,
+            n_rows=draw(st.integers(256, 2**24)),
+            n_repeats=draw(repeats),
+            clip=draw(clips),
+            seed=draw(hex64),
+        )
+        calibration = Calibration(
+            **words, tolerance=tolerance, smallest_sd=tolerance * 11.0, terms=terms
+        )
+    signed = draw(st.booleans()) if calibration or tolerance == 0.0 else False
+    return Manifest(
+        **sizes_and_p,
+        subject=draw(subjects),
+        clip=draw(clips),
+        clip_agreed=draw(st.booleans()),
+        method=method,
+        epsilon=draw(st.floats(0.0, 2.0**80, exclude_min=True)),
+        delta=draw(shares),
+        attempts=draw(st.integers(1, 10_000)),
+        bound=draw(names),
+        relative=draw(st.booleans()),
+        nonlinearity=draw(numbers),
+        intercept=draw(st.sampled_from(["refit", "check"])),
+        simultaneous=draw(st.booleans()),
+        budget=draw(st.none() | st.integers(design.n_outputs, 2**40)),
+        design=design,
+        design_agreed=draw(st.booleans()),
+        tolerance=tolerance,
+        calibration=calibration,
+        spot_check_share=draw(shares),
+        sampling=draw(st.sampled_from(["uniform", "weighted"])),
+        prover=draw(hex256) if signed else "",
+        verifier=draw(hex256) if signed else "",
+    )
+
+
 LINKS = {"session": hex256, "parent": hex256}
 messages = st.one_of(
-    st.builds(Invitation, manifest=manifests, randomness=hex256, checks=hex256),
+    st.builds(Invitation, manifest=manifests(), randomness=hex256, checks=hex256),
     st.builds(Commitment, parent=hex256, randomness=hex256, digest=hex256),
     st.builds(
         Challenge,
         **LINKS,
         randomness=hex256,
         design=clusters | pairs,
-        seed=st.binary(min_size=8, max_size=8).map(bytes.hex),
+        seed=hex64,
     ),
     st.builds(OutputsCommitment, **LINKS, root=hex256, n_leaves=st.integers(1, 2**16)),
-    st.builds(Outputs, **LINKS, salt=hex256, leaf_key=hex256),
+    st.builds(Outputs, **LINKS, salt=hex256, leaf_key=hex256, tensors=hex256),
     st.builds(Decision, **LINKS, outcome=st.sampled_from(["ACCEPT", "ABORT", "INCONCLUSIVE"])),
 )
 
@@ -291,7 +407,13 @@ def test_every_message_comes_back_as_it_was_plain_and_sealed(message):
     assert again == message
     assert tensors == {}
     assert encode(again) == data
-    assert unseal(seal(data, KEY), PUBLIC) == data
+    if isinstance(message, Outputs):  # which states tensors that are not there
+        with pytest.raises(
+            ValueError, match="tensors: expected those that the signed header states"
+        ):
+            seal(data, KEY)
+    else:
+        assert unseal(seal(data, KEY), PUBLIC) == data
 
 
 @given(st.binary(max_size=200), st.integers(1, 3), st.integers(1, 4), st.integers(1, 2))
@@ -303,9 +425,11 @@ def test_all_outputs_come_back_as_they_were(noise, n_outputs, n_train, n_targets
         name: Tensor(dtype, shape, filler[: 4 * int(np.prod(shape))])
         for name, (dtype, shape) in layout.items()
     }
-    message = Outputs(session=DIGEST, parent=DIGEST, salt=DIGEST, leaf_key=DIGEST)
+    stated = tensors_hash(tensor_bytes(tensors))
+    message = Outputs(session=DIGEST, parent=DIGEST, salt=DIGEST, leaf_key=DIGEST, tensors=stated)
     data = encode(message, tensors)
     assert decode(data, layout) == (message, tensors)
+    assert unseal(seal(data, KEY), PUBLIC) == data
     assert len(data) <= frame_size(layout)
 
 
