@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Literal, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -13,7 +14,8 @@ from pyattr.interface import Retrain
 from pyattr.masks import Masks
 from pyattr.protocol import Prover, Verifier, run
 from pyattr.protocol.arrays import attribution_tensors
-from pyattr.protocol.encoding import decode_header, decode_tensors, encode
+from pyattr.protocol.encoding import decode_header, decode_tensors, encode, tensor_bytes
+from pyattr.protocol.hashing import tensors_hash
 from pyattr.protocol.messages import DECODER, outputs_layout
 from pyattr.protocol.randomness import secret_of
 from pyattr.protocol.session import State
@@ -92,7 +94,9 @@ class _FitsLate(Prover):
         root, opened = answers
         message, rest = decode_header(opened, DECODER, len(opened))
         tensors = decode_tensors(rest, outputs_layout(len(outputs), *self._shape))
-        return root, encode(message, tensors | attribution_tensors(self.published))
+        tensors |= attribution_tensors(self.published)
+        bound = tensors_hash(tensor_bytes(tensors))
+        return root, encode(msgspec.structs.replace(message, tensors=bound), tensors)
 
 
 def judge_sessions(
