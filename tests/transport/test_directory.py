@@ -338,15 +338,14 @@ def test_size_is_checked_before_memory_is_taken(tmp_path):
 def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
     path = tmp_path / MESSAGES[0]
     path.write_bytes(b"x" * 10)
-    real = os.fstat
+    real = os.read
 
-    def grows(descriptor):
-        status = real(descriptor)
+    def grows(descriptor, size):
         with path.open("ab") as file:
             file.write(b"y" * 10)
-        return status
+        return real(descriptor, size)
 
-    monkeypatch.setattr(os, "fstat", grows)
+    monkeypatch.setattr(os, "read", grows)
     with SessionReader(tmp_path) as reader, pytest.raises(ProtocolError, match="got more"):
         reader.read_message(0, 15)
 
