@@ -27,8 +27,9 @@ from scipy import stats
 import pyattr
 from pyattr import datasets
 from pyattr.protocol import Prover, Verifier, run
+from pyattr.protocol.checks import SecretChecks
 from pyattr.protocol.gap_session import most_covered
-from pyattr.protocol.method import Secrets
+from pyattr.protocol.randomness import secret_of
 from pyattr.retraining.ensemble import Ensemble, SoftmaxRecipe
 from pyattr.verification.challenge import Honest, plan_checks
 from pyattr.verification.cheats import CorruptsWorst, NoisyScores
@@ -38,8 +39,8 @@ from pyattr.verification.judge import Criterion, judge_gap
 from pyattr.verification.scores import LinearScores
 from pyattr.verification.spot_check import (
     check_probabilities,
-    draw_checks,
-    draw_weighted,
+    choose_rows,
+    choose_weighted,
     miss_probability,
     n_checks,
 )
@@ -161,6 +162,34 @@ def best_lie(
     return best
 
 
+class Schemer:
+    """Answers a challenge with the lie that has the best chance, all but the choice of checks known."""
+
+    def __init__(self, truth: Bank, published: LinearScores, design: ClusterDesign) -> None:
+        self.truth, self.published, self.design = truth, published, design
+        self.n_train, self.n_targets = truth.retrain.n_train, truth.retrain.n_targets
+        self.n_changed, self.chance = 0, 0.0
+
+    def __call__(self, masks: pyattr.Masks, seeds: np.ndarray) -> np.ndarray:
+        lie = best_lie(self.design, masks, seeds, self.truth, self.published)
+        self.n_changed, self.chance = lie
+        return CorruptsWorst(self.truth, self.published, self.n_changed, EPSILON)(masks, seeds)
+
+
+class NoChecks(SecretChecks):
+    """Shows what the verdict would have been."""
+
+    def uniform(self, n_outputs: int, n_checked: int) -> np.ndarray:
+        return np.empty(0, dtype=np.int64)
+
+
+class Careless(Verifier):
+    """Checks nothing."""
+
+    def _checks(self) -> SecretChecks:
+        return NoChecks(bytes(32), "00" * 32)
+
+
 def rate(count: int, n: int) -> dict[str, Any]:
     """A rate with exact 95% limits."""
     low, high = stats.binomtest(count, n).proportion_ci(0.95, "exact")
@@ -176,21 +205,22 @@ def corrupt(
     outcomes: dict[str, list[str]] = {"uniform": [], "weighted": [], "unchecked": []}
     chances, changed, checked = [], [], []
     for session in range(n_sessions):
-        seed = 5000 + session
-        masks, seeds = design.draw(Secrets.draw(seed).challenge, retrain.n_train)
-        w, chance = best_lie(design, masks, seeds, truth, published)
-        chances.append(chance)
-        changed.append(w)
-        cheat = CorruptsWorst(truth, published, w, EPSILON)
         for name, found in outcomes.items():
-            terms: dict[str, Any] = {"sampling": name} if name != "unchecked" else {}
-            if name == "unchecked":
-                terms["draw_checks"] = lambda n, k: np.empty(0, dtype=np.int64)
-            verifier = Verifier(
-                retrain, design=design, clip=1000.0, seed=seed, epsilon=EPSILON, **terms
+            schemer = Schemer(truth, published, design)
+            kind = Careless if name == "unchecked" else Verifier
+            verifier = kind(
+                retrain,
+                design=design,
+                clip=1000.0,
+                secret=secret_of(5000 + session),
+                epsilon=EPSILON,
+                sampling="weighted" if name == "weighted" else "uniform",
             )
-            verdict = run(Prover(cheat, published), verifier)
+            verdict = run(Prover(schemer, published, secret=secret_of(session)), verifier)
             found.append(verdict.outcome.value)
+            if name == "uniform":
+                chances.append(schemer.chance)
+                changed.append(schemer.n_changed)
             if name == "uniform" and "n_checked" in verdict.details:
                 checked.append(verdict.details["n_checked"])
     result: dict[str, Any] = {
@@ -224,8 +254,9 @@ def miss_rates(n_draws: int) -> dict[str, Any]:
         chances = check_probabilities(influence / slack, MISS)
         missed = {"uniform": 0, "weighted": 0}
         for _ in range(n_draws):
-            missed["uniform"] += not np.isin(draw_checks(n, k), members).any()
-            missed["weighted"] += not np.isin(draw_weighted(chances), members).any()
+            uniforms = rng.integers(0, 2**64, n, dtype=np.uint64)
+            missed["uniform"] += not np.isin(choose_rows(uniforms, k), members).any()
+            missed["weighted"] += not np.isin(choose_weighted(uniforms, chances), members).any()
         results[name] = {
             "members": len(members),
             "checks": {"uniform": k, "weighted, mean": float(chances.sum())},

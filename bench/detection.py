@@ -16,6 +16,7 @@ import provers
 import pyattr
 from pyattr import datasets
 from pyattr.protocol import Prover, Verifier, run
+from pyattr.protocol.randomness import secret_of
 from pyattr.verification import cheats
 from pyattr.verification.evaluate import Recorded
 from pyattr.verification.scores import LinearScores
@@ -99,8 +100,11 @@ def interactive(own: provers.Prover, scores: dict[str, Any], n_sessions: int) ->
     for session in range(n_sessions):
         retrain = Recorded(own.retrain)
         for name, (attribution, answer) in answers.items():
-            verifier = Verifier(retrain, n_train=N_TRAIN, n_targets=1, seed=40_000 + session)
-            verdict = run(Prover(answer(retrain), attribution), verifier)
+            verifier = Verifier(
+                retrain, n_train=N_TRAIN, n_targets=1, secret=secret_of(40_000 + session)
+            )
+            prover = Prover(answer(retrain), attribution, secret=secret_of(50_000 + session))
+            verdict = run(prover, verifier)
             verdicts.setdefault(f"gap interactive: {name}", []).append(verdict)
     return {name: tally(results) for name, results in verdicts.items()}
 

@@ -1,4 +1,4 @@
-"""The command line: `pyattr demo`, `pyattr plan`, and the commands of `pyattr.commands`."""
+"""The command line: `pyattr demo` and `pyattr plan`; the others are in `pyattr.commands`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pyattr import __version__
+from pyattr.commands.calibrate import calibrate
 from pyattr.commands.doctor import doctor
 from pyattr.commands.jobs import attribute_command, worker_command
+from pyattr.commands.serve import serve_command, verify_command
+from pyattr.commands.session import keygen, session
 
 if TYPE_CHECKING:
     from pyattr import demo
@@ -46,9 +49,10 @@ def main() -> None:
     """  # noqa: D301 - click's mark for lines to be kept
 
 
-main.add_command(attribute_command)
-main.add_command(worker_command)
-main.add_command(doctor)
+for command in (
+    attribute_command, calibrate, doctor, keygen, serve_command, session, verify_command, worker_command,
+):  # fmt: skip
+    main.add_command(command)
 
 
 @main.command("demo")

@@ -41,3 +41,19 @@ def test_components_are_attributed_and_verified_at_several_p():
     shuffled = pyattr.Attribution(scores=published.scores[::-1], intercept=published.intercept)
     wrong = pyattr.verify(forward, shuffled, p=0.9, epsilon=0.1, seed=0, budget=60_000)
     assert wrong.outcome is not pyattr.Outcome.ACCEPT
+
+
+def test_every_threat_that_has_a_defence_names_tests_that_exist():
+    tests = Path(__file__).parent.parent
+    _, page = (DOCS / "sessions.md").read_text().split("## What each side could try")
+    rows = re.findall(r"^\| (\d+) \|.*\|([^|]*)\|$", page, flags=re.MULTILINE)
+    threats = [(int(number), named) for number, named in rows]
+    assert [number for number, _ in threats] == list(range(1, 29))
+    for number, named in threats:
+        references = re.findall(r"`(tests/[^`]+)`", named)
+        assert bool(references) == (number < 27)
+        for reference in references:
+            file, _, function = reference.partition("::")
+            source = (tests / file).read_text()
+            assert "def test_" in source
+            assert not function or f"def {function}(" in source, reference

@@ -34,6 +34,9 @@ def importers(name: str) -> set[str]:
         ("ray", {"retraining/executors.py"}),
         ("obstore", {"retraining/objects.py"}),
         ("google_crc32c", {"retraining/bank_format.py"}),
+        ("hmac", {"protocol/hashing.py"}),
+        ("cryptography", {"protocol/signing.py"}),
+        ("securesystemslib", {"protocol/signing.py"}),
         ("pickle", {"dataset_files.py", "retraining/retrain.py"}),
     ],
 )

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import numpy as np
@@ -26,11 +25,13 @@ from pyattr.demo.evidence import examples, quality
 from pyattr.demo.results import case_record, findings, payments, plain
 from pyattr.demo.sessions import judge_sessions
 from pyattr.masks import sample_masks, sample_seeds
-from pyattr.retraining.ensemble import Ensemble, MLPRecipe, SoftmaxRecipe
+from pyattr.retraining.ensemble import Ensemble
+from pyattr.retraining.image_models import image_ensemble
 from pyattr.retraining.platform import platform_class
 from pyattr.verification import ClusterDesign, Verdict, verify
 from pyattr.verification.clusters import LEAST_CLUSTERS
 from pyattr.verification.scores import LinearScores
+from pyattr.versions import installed_versions
 
 __all__ = ["SCHEMA", "Progress", "dataset_of", "run"]
 
@@ -102,7 +103,7 @@ def run(
     clock, seeds = _Clock(), Seeds.of(config.seed)
     with clock.stage("load"):
         dataset = dataset or dataset_of(config)
-        ensemble = _ensemble(config.model, dataset)
+        ensemble = image_ensemble(config.model, dataset)
     owners = _sellers(config.n_train, seeds.owners)
     with clock.stage("prover"):
         honest, prover = _fit(ensemble, config.models_per_example, seeds.masks, seeds.runs, tell)
@@ -162,21 +163,6 @@ def _stage(tell: Progress, stage: str) -> Callable[[int, int], None]:
     return lambda done, planned: tell(stage, done, planned)
 
 
-def _ensemble(model: str, dataset: Dataset) -> Ensemble:
-    """Models of a kind on the dataset."""
-    # 30 steps bring 64 features close to the optimum; 784 need 60 (see `SoftmaxRecipe`).
-    n_steps = 30 if dataset.train_images.shape[1] <= 64 else 60
-    return Ensemble(
-        SoftmaxRecipe(n_steps=n_steps)
-        if model == "softmax"
-        else MLPRecipe(n_steps=150, init_scale=0.25),
-        dataset.train_images,
-        dataset.train_labels,
-        dataset.test_images,
-        dataset.test_labels,
-    )
-
-
 def _sellers(n_train: int, seed: int) -> npt.NDArray[np.int64]:
     """Equal random parts: seller of each training example, (n_train,) int64."""
     owners = np.arange(n_train, dtype=np.int64) % len(SELLER_NAMES)
@@ -208,7 +194,7 @@ def _other_scores(
 ) -> LinearScores:
     """Scores of another kind of model, with the intercept that keeps the mean prediction right."""
     name = _OTHER[config.model]
-    ensemble = _ensemble(name, dataset)
+    ensemble = image_ensemble(name, dataset)
 
     def rename(stage: str, done: int, planned: int) -> None:
         tell(stage.replace("prover", f"liar ({MODEL_NAMES[name]})"), done, planned)
@@ -245,12 +231,6 @@ def _reference(
 
 def _provenance(config: DemoConfig, dataset: Dataset, ensemble: Ensemble) -> dict[str, Any]:
     """What was run, on what, where and when."""
-    packages = {}
-    for name in ("pyattr", *_PACKAGES):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = "not installed as a package"
     record: dict[str, Any] = plain(
         {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -266,7 +246,7 @@ def _provenance(config: DemoConfig, dataset: Dataset, ensemble: Ensemble) -> dic
             "model_name": MODEL_NAMES[config.model],
             "other_model_name": MODEL_NAMES[_OTHER[config.model]],
             "recipe": ensemble.recipe_record(),
-            "packages": packages,
+            "packages": installed_versions("pyattr", *_PACKAGES),
             "platform": {
                 "system": platform.platform(),
                 "processors": os.cpu_count(),

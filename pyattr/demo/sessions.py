@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Literal, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -13,8 +14,11 @@ from pyattr.interface import Retrain
 from pyattr.masks import Masks
 from pyattr.protocol import Prover, Verifier, run
 from pyattr.protocol.arrays import attribution_tensors
-from pyattr.protocol.encoding import decode_header, decode_tensors, encode
-from pyattr.protocol.messages import DECODER, response_layout
+from pyattr.protocol.encoding import decode_header, decode_tensors, encode, tensor_bytes
+from pyattr.protocol.hashing import tensors_hash
+from pyattr.protocol.messages import DECODER, outputs_layout
+from pyattr.protocol.randomness import secret_of
+from pyattr.protocol.session import State
 from pyattr.retraining.ensemble import Ensemble
 from pyattr.verification import Verdict
 from pyattr.verification.cheats import (
@@ -31,6 +35,7 @@ __all__ = ["judge_sessions"]
 
 # A challenge costs the prover; twice the trainings of a verifier that makes its own need half the checks.
 CHALLENGE_SIZE = 2
+_SECRET = secret_of(0)  # of every prover: the demo is to show the same whenever it runs
 Rows = npt.NDArray[np.float32]
 Seeds = npt.NDArray[np.uint64]
 
@@ -73,22 +78,25 @@ class _FitsLate(Prover):
 
     def __init__(self, recorder: _Recorder, n_train: int, n_targets: int) -> None:
         zeros = np.zeros((n_train, n_targets), np.float32)
-        super().__init__(recorder, LinearScores(zeros, zeros[0]))
+        super().__init__(recorder, LinearScores(zeros, zeros[0]), secret=_SECRET)
         self._recorder, self._shape = recorder, (n_train, n_targets)
         self.published: LinearScores | None = None
 
-    def receive(self, data: bytes) -> bytes | None:
+    def receive(self, data: bytes) -> tuple[bytes, ...]:
         """Take the verifier's next message; see `Prover.receive`."""
         if self.published is not None:
-            return None  # the decision, about a response that the honest half never sent
-        answer = super().receive(data)
-        if answer is None:
-            return None
+            return ()  # the decision, about outputs that the honest half never sent
+        answers = super().receive(data)
+        if self.state is not State.OPENED:
+            return answers
         masks, outputs = self._recorder.record
         self.published = FitsAfterChallenge().refit(masks, outputs)
-        message, rest = decode_header(answer, DECODER, len(answer))
-        tensors = decode_tensors(rest, response_layout(len(outputs), *self._shape))
-        return encode(message, tensors | attribution_tensors(self.published))
+        root, opened = answers
+        message, rest = decode_header(opened, DECODER, len(opened))
+        tensors = decode_tensors(rest, outputs_layout(len(outputs), *self._shape))
+        tensors |= attribution_tensors(self.published)
+        bound = tensors_hash(tensor_bytes(tensors))
+        return root, encode(msgspec.structs.replace(message, tensors=bound), tensors)
 
 
 def judge_sessions(
@@ -162,13 +170,13 @@ def _run_session(
     own, started = Metered(ensemble), time.perf_counter()
     recorder = _Recorder(_answers(case, own, published))
     late = _FitsLate(recorder, own.n_train, own.n_targets)
-    prover = late if published is None else Prover(recorder, published)
+    prover = late if published is None else Prover(recorder, published, secret=_SECRET)
     verifier = Verifier(
         Metered(ensemble),
         epsilon=terms.epsilon,
         delta=terms.delta,
         method=method,
-        seed=terms.seed,
+        secret=secret_of(terms.seed),
         budget=CHALLENGE_SIZE * terms.budget if method == "gap" else None,
     )
     verdict = run(prover, verifier)

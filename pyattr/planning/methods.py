@@ -11,17 +11,24 @@ import numpy.typing as npt
 
 from pyattr.masks import Masks, sample_seeds
 from pyattr.planning.situation import Prices, Situation
+from pyattr.protocol.arrays import as_clip
 from pyattr.protocol.challenges import parameters_of
 from pyattr.protocol.encoding import Layout, encode, frame_size
+from pyattr.protocol.manifest import MOST_NUMBERS, MOST_TARGETS, Subject
 from pyattr.protocol.messages import (
+    LEAVES,
     Challenge,
     Commitment,
     Decision,
-    Response,
+    Invitation,
+    Outputs,
+    OutputsCommitment,
     attribution_layout,
-    response_layout,
+    outputs_layout,
 )
+from pyattr.protocol.method import Terms
 from pyattr.protocol.paper_session import planned_pairs, room_for_corruption
+from pyattr.protocol.words import MOST_CLUSTERS, MOST_PAIRS
 from pyattr.verification.challenge import Honest, choose_challenge
 from pyattr.verification.clusters import ClusterDesign
 from pyattr.verification.evaluate import Evaluator
@@ -30,16 +37,22 @@ from pyattr.verification.opening import OPENING_TRAININGS
 from pyattr.verification.paper import PILOT, error_width, plan_for
 from pyattr.verification.pilot import run_pilot
 from pyattr.verification.plan import choose_clusters
-from pyattr.verification.residual import N_MEANS, ResidualDesign, plan_paper
+from pyattr.verification.residual import N_LEVELS, N_MEANS, ResidualDesign, plan_paper
 from pyattr.verification.spot_check import n_checks
 
 __all__ = ["METHODS", "MethodPlan", "planned_methods", "prover_models"]
 
 METHODS: Final = ("paper non-interactive", "paper interactive", "gap local", "gap interactive")
-MOST_PAIRS: Final = (
-    1 << 28
-)  # that a message may ask for; the size of larger ones is in their outputs
 SPOT_CHECK_SHARE: Final = 0.2  # of δ, as `pyattr.Verifier` takes it by default
+SESSION_DEFAULTS: Final[dict[str, Any]] = {
+    "subject": Subject(),
+    "clip_agreed": False,
+    "attempts": 1,
+    "calibration": None,
+    "design_agreed": False,
+    "prover": "",
+    "verifier": "",
+}
 
 
 @dataclass(frozen=True)
@@ -223,25 +236,39 @@ def _scores_bytes(situation: Situation) -> int:
     return _tensor_bytes(attribution_layout(situation.n_train, situation.n_targets))
 
 
+def _said(
+    design: ClusterDesign | ResidualDesign, room: int
+) -> tuple[str, ClusterDesign | ResidualDesign]:
+    """Method, and the design, or the largest like it that a session of `room` trainings may have."""
+    if isinstance(design, ResidualDesign):
+        most = min(MOST_PAIRS, room // (2 * N_LEVELS))
+        return "paper", replace(design, n_pairs=min(design.n_pairs, most))
+    most = min(MOST_CLUSTERS, room // (2 * design.n_leaves))
+    return "gap", replace(design, n_clusters=min(design.n_clusters, most))
+
+
 def exchanged_bytes(design: ClusterDesign | ResidualDesign, situation: Situation) -> int:
-    """Size of the four messages of a session."""
+    """Size of all messages of a session, without signatures.
+
+    Sessions too large to be held are counted as well: their headers are as long as those of the largest.
+    """
     digest, n, t = "0" * 64, situation.n_train, situation.n_targets
-    words = design
-    if isinstance(design, ResidualDesign) and design.n_pairs > MOST_PAIRS:
-        words = replace(design, n_pairs=MOST_PAIRS)
     link = {"session": digest, "parent": digest}
+    n_targets = min(t, MOST_TARGETS)
+    room = MOST_NUMBERS // n_targets
+    terms = Terms(situation.criterion, min(n, room), n_targets, 0, 0, None, 0.0, SPOT_CHECK_SHARE)
+    method, words = _said(design, room)
+    clip = as_clip(situation.frame.clip)
+    delta = float(situation.criterion.delta)
+    asked = parameters_of(words)
+    manifest = terms.stated(method, clip, **SESSION_DEFAULTS, delta=delta, design=asked)
     messages = (
-        Commitment(nonce=digest, n_train=n, n_targets=t, digest=digest),
-        Challenge(
-            **link,
-            nonce=digest,
-            design=parameters_of(words),
-            p=design.p,
-            clip=float(np.float32(situation.frame.clip)),
-            seed="0" * 16,
-        ),
-        Response(**link, salt=digest),
+        Invitation(manifest=manifest, randomness=digest, checks=digest),
+        Commitment(parent=digest, randomness=digest, digest=digest),
+        Challenge(**link, randomness=digest, design=asked, seed="0" * 16),
+        OutputsCommitment(**link, root=digest, n_leaves=min(design.n_evaluations, LEAVES)),
+        Outputs(**link, salt=digest, leaf_key=digest, tensors=digest),
         Decision(**link, outcome="ACCEPT"),
     )
-    tensors = _tensor_bytes(response_layout(design.n_evaluations, n, t))
+    tensors = _tensor_bytes(outputs_layout(design.n_evaluations, n, t))
     return sum(len(encode(message)) for message in messages) + tensors

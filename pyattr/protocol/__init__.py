@@ -1,16 +1,20 @@
 """Verification between two parties that exchange bytes.
 
-`Prover` and `Verifier` know nothing of files or networks: each takes a message and returns the next.
-`run` connects the two in one process.
+`Prover` and `Verifier` know nothing of files or networks: each takes a message and returns what to send
+next. `run` connects the two in one process; `pyattr.transport` by files and over HTTP, with signatures.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
+from pyattr.protocol.manifest import Manifest, Subject
 from pyattr.protocol.prover import Prover
-from pyattr.protocol.verifier import Verifier
+from pyattr.protocol.verifier import Accepted, Verifier
 from pyattr.verification.verdict import Verdict
 
-__all__ = ["Prover", "Verifier", "run"]
+__all__ = ["Accepted", "Manifest", "Prover", "Subject", "Verifier", "run"]
 
 
 def run(prover: Prover, verifier: Verifier) -> Verdict:
@@ -43,7 +47,9 @@ def run(prover: Prover, verifier: Verifier) -> Verdict:
     >>> run(halved, Verifier(retrain, n_train=50, n_targets=1)).outcome
     <Outcome.ABORT: 'ABORT'>
     """
-    message: bytes | None = prover.start()
-    while message is not None:
-        message = prover.receive(verifier.receive(message))
+    messages: list[bytes] = [verifier.start()]
+    sides: Iterator[Prover | Verifier] = itertools.cycle([prover, verifier])
+    while messages:
+        side = next(sides)
+        messages = [answer for message in messages for answer in side.receive(message)]
     return verifier.verdict

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pyattr.errors import ProtocolError
 from pyattr.masks import Masks
-from pyattr.protocol.messages import Challenge, ClusterParameters, ResidualParameters
+from pyattr.protocol.words import ClusterParameters, ResidualParameters
 from pyattr.verification.clusters import ClusterDesign
 from pyattr.verification.residual import ResidualDesign
 
@@ -23,18 +23,19 @@ Design = ClusterDesign | ResidualDesign
 Seeds = npt.NDArray[np.uint64]
 
 _BLOCK = 1 << 16  # rows drawn at a time; even, so that pairs stay together
+_BLOCK_BYTES = 1 << 26  # of their masks
 
 
 def parameters_of(design: Design) -> ClusterParameters | ResidualParameters:
     """The words for a design."""
     if isinstance(design, ClusterDesign):
         return ClusterParameters(
-            n_clusters=design.n_clusters, n_leaves=design.n_leaves, rho=design.rho
+            n_clusters=design.n_clusters, n_leaves=design.n_leaves, rho=float(design.rho)
         )
-    return ResidualParameters(n_pairs=design.n_pairs, rho=design.rho)
+    return ResidualParameters(n_pairs=design.n_pairs, rho=float(design.rho))
 
 
-def design_of(challenge: Challenge) -> Design:
+def design_of(words: ClusterParameters | ResidualParameters, p: float) -> Design:
     """The design that a challenge asks for.
 
     Raises
@@ -42,23 +43,26 @@ def design_of(challenge: Challenge) -> Design:
     ProtocolError
         If there is no such design.
     """
-    words = challenge.design
     try:
         if isinstance(words, ClusterParameters):
-            return ClusterDesign(words.n_clusters, words.n_leaves, challenge.p, words.rho)
-        return ResidualDesign(words.n_pairs, words.rho, challenge.p)
+            return ClusterDesign(words.n_clusters, words.n_leaves, p, words.rho)
+        return ResidualDesign(words.n_pairs, words.rho, p)
     except ValueError as error:
         raise ProtocolError(f"design: expected one that exists, got {error}") from None
 
 
 def row_blocks(design: Design, seed: int, n_train: int) -> Iterator[tuple[int, Masks, Seeds]]:
-    """Masks and seeds of all rows in order, with the number of each block's first row."""
-    if isinstance(design, ClusterDesign):
-        yield 0, *design.draw(seed, n_train)
-        return
-    for start in range(0, design.n_evaluations, _BLOCK):
-        stop = min(start + _BLOCK, design.n_evaluations)
-        yield start, *design.draw(seed, n_train, start, stop)
+    """Masks and seeds of all rows in order, with the number of each block's first row.
+
+    A block has at most 2^16 rows, and fewer where masks are long, so that memory stays bounded.
+    """
+    rows = max(2, min(_BLOCK, 8 * _BLOCK_BYTES // n_train)) & ~1
+    # A design is drawn by clusters or by rows.
+    unit = 2 * design.n_leaves if isinstance(design, ClusterDesign) else 1
+    step = max(1, rows // unit)
+    for first in range(0, design.n_evaluations // unit, step):
+        stop = min(first + step, design.n_evaluations // unit)
+        yield first * unit, *design.draw(seed, n_train, first, stop)
 
 
 def chosen_rows(

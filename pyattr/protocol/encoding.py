@@ -42,10 +42,13 @@ __all__ = [
     "decode_tensors",
     "encode",
     "frame_size",
+    "join_frame",
+    "split_frame",
+    "tensor_bytes",
 ]
 
-MAGIC: Final = b"pyattr\x00\x01"
-HEADER_CAP: Final = 2048
+MAGIC: Final = b"pyattr\x00\x02"
+HEADER_CAP: Final = 2**14
 _PREFIX: Final = len(MAGIC) + 4
 _ITEM_BYTES: Final = {"F32": 4}
 
@@ -127,14 +130,54 @@ def encode(message: msgspec.Struct, tensors: Mapping[str, Tensor] | None = None)
         If a field is out of its bounds, so that no receiver would accept the message.
     """
     header = msgspec.json.encode(message)
-    # msgspec checks bounds when it decodes and not when a Struct is made.
-    if len(header) > HEADER_CAP or msgspec.json.decode(header, type=type(message)) != message:
+    # msgspec checks bounds when it decodes and not when a Struct is made; 1 for 1.0 it writes as it is.
+    again = msgspec.json.encode(msgspec.json.decode(header, type=type(message)))
+    if len(header) > HEADER_CAP or again != header:
         raise ValueError(f"message: expected one that can be sent, got {message!r}")
-    parts = [MAGIC, len(header).to_bytes(4, "little"), header]
-    if tensors:
-        parts.append(_tensor_header({name: (t.dtype, t.shape) for name, t in tensors.items()}))
-        parts.extend(tensors[name].data for name in sorted(tensors))
-    return b"".join(parts)
+    return join_frame(MAGIC, header, tensor_bytes(tensors or {}))
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """Tensors as they stand behind a header: one safetensors file, or nothing."""
+    if not tensors:
+        return b""
+    layout = {name: (t.dtype, t.shape) for name, t in tensors.items()}
+    return b"".join([_tensor_header(layout), *(tensors[name].data for name in sorted(tensors))])
+
+
+def join_frame(magic: bytes, header: bytes, *rest: bytes | memoryview) -> bytes:
+    """Write a frame: mark, length of the header, header, rest."""
+    return b"".join((magic, len(header).to_bytes(4, "little"), header, *rest))
+
+
+def split_frame(data: bytes, magic: bytes, header_cap: int) -> tuple[bytes, memoryview]:
+    """Take a frame apart; nothing in it is read.
+
+    Parameters
+    ----------
+    data : bytes
+    magic : bytes
+        The 8 bytes it must begin with.
+    header_cap : int
+        Largest length of the header in bytes.
+
+    Returns
+    -------
+    header : bytes
+    rest : memoryview
+        Of `data`.
+
+    Raises
+    ------
+    ProtocolError
+        If the mark is another, or the header is too long or not all there.
+    """
+    if len(data) < _PREFIX or data[: len(magic)] != magic:
+        raise ProtocolError(f"message: expected the mark {magic!r}, got others")
+    length = int.from_bytes(data[len(magic) : _PREFIX], "little")
+    if length > header_cap or length > len(data) - _PREFIX:
+        raise ProtocolError(f"header: expected at most {header_cap} bytes, all there, got {length}")
+    return data[_PREFIX : _PREFIX + length], memoryview(data)[_PREFIX + length :]
 
 
 def decode_header(
@@ -164,19 +207,14 @@ def decode_header(
     """
     if len(data) > most_bytes:
         raise ProtocolError(f"message: expected at most {most_bytes} bytes, got {len(data)}")
-    if len(data) < _PREFIX or data[: len(MAGIC)] != MAGIC:
-        raise ProtocolError("message: expected the mark of pyattr messages, version 1, got others")
-    length = int.from_bytes(data[len(MAGIC) : _PREFIX], "little")
-    if length > HEADER_CAP or length > len(data) - _PREFIX:
-        raise ProtocolError(f"header: expected at most {HEADER_CAP} bytes, all there, got {length}")
-    header = data[_PREFIX : _PREFIX + length]
+    header, rest = split_frame(data, MAGIC, HEADER_CAP)
     try:
         message = decoder.decode(header)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProtocolError(f"header: expected one known message, got {error}") from None
     if msgspec.json.encode(message) != header:
         raise ProtocolError("header: expected its canonical spelling, got another")
-    return message, memoryview(data)[_PREFIX + length :]
+    return message, rest
 
 
 def decode_tensors(rest: memoryview, layout: Layout) -> dict[str, Tensor]:

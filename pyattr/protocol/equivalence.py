@@ -1,8 +1,9 @@
 """Whether two parties' trainings of the same rows gave the same outputs (CheckEquiv).
 
 On one platform class outputs are equal to the byte; elsewhere they may differ by a tolerance that
-both sides calibrated beforehand. The tolerance must be far below the spread over seeds, or a spot
-check means nothing.
+both sides calibrated beforehand (`pyattr.protocol.calibration`). The tolerance must be far below the
+spread over seeds, or a spot check means nothing; and differences within it must not lie on one side
+(`pyattr.protocol.drift`).
 
 Zero has two spellings in float32. By definition f has one: `canonical` is applied to every output
 by whoever trained it, and a -0 on the wire is refused.
@@ -65,6 +66,8 @@ class SpotCheck:
     Parameters
     ----------
     n_checked : int
+    ours : (n_checked, n_targets) float32
+        Local outputs of all rows: of the second run where the first was a fault.
     suspects : (n_suspects,) int64
         Places, among the checked rows, that differed at first.
     theirs, first, second : (n_suspects, n_targets) float32
@@ -76,6 +79,7 @@ class SpotCheck:
     """
 
     n_checked: int
+    ours: Array
     suspects: npt.NDArray[np.int64]
     theirs: Array
     first: Array
@@ -114,4 +118,8 @@ def retrain_and_compare(
     second = canonical(evaluate(masks[suspects], seeds[suspects])) if repeat else first
     again = differs(claimed, second, tolerance)
     steady = ~differs(first, second, tolerance)
-    return SpotCheck(len(masks), suspects, claimed, first, second, again & steady, again & ~steady)
+    settled = ours.copy()
+    settled[suspects] = np.where(again[:, None], first, second)
+    return SpotCheck(
+        len(masks), settled, suspects, claimed, first, second, again & steady, again & ~steady
+    )

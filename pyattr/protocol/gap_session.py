@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pyattr.errors import bad_value
 from pyattr.protocol.arrays import as_clip
-from pyattr.protocol.method import Method, Terms
+from pyattr.protocol.method import Asked, Method, Terms
 from pyattr.verification.challenge import (
     ChallengePlan,
     Honest,
@@ -25,7 +25,7 @@ from pyattr.verification.judge import judge_gap
 from pyattr.verification.pilot import Pilot, run_pilot
 from pyattr.verification.plan import smallest_design
 from pyattr.verification.scores import LinearScores
-from pyattr.verification.spot_check import check_probabilities, draw_weighted
+from pyattr.verification.spot_check import check_probabilities
 from pyattr.verification.verdict import Outcome, Verdict
 
 __all__ = ["GapMethod", "most_covered"]
@@ -100,7 +100,7 @@ class GapMethod(Method):
         terms, design = self.terms, self._given
         pilot = None
         if design is None or self.evaluate.clip is None:
-            pilot = run_pilot(self.evaluate, terms.n_train, terms.criterion.p, terms.seeds.pilot)
+            pilot = run_pilot(self.evaluate, terms.n_train, terms.criterion.p, terms.pilot)
             self.details["n_pilot"] = len(pilot.masks)
             if self.evaluate.clip is None:
                 self.evaluate.clip = as_clip(_wide_clip(pilot.outputs))
@@ -128,7 +128,9 @@ class GapMethod(Method):
             noise, epsilon, alpha, miss, criterion, honest, terms.budget, weighted=weighted
         )
 
-    def judge(self, scores: LinearScores, outputs: npt.NDArray[np.float32]) -> Verdict:
+    def judge(
+        self, scores: LinearScores, outputs: npt.NDArray[np.float32], asked: Asked
+    ) -> Verdict:
         """Judge the outputs as they are, find what corruption the verdict survives, check for the rest.
 
         If even the outputs as they are do not lead to acceptance, nothing is retrained: a prover gains
@@ -137,7 +139,7 @@ class GapMethod(Method):
         plan, terms = self._plan, self.terms
         if plan is None:
             raise RuntimeError("judge: expected choose_design to have run")
-        masks, _ = plan.design.draw(terms.seeds.challenge, terms.n_train)
+        masks, _ = plan.design.draw(asked.seed, terms.n_train)
         at_clip = np.abs(outputs) >= np.float32(self.clip)
         clipped: npt.NDArray[np.float64] = np.asarray(at_clip.mean(axis=0), dtype=np.float64)
         self.details["challenge_clipped_share"] = float(clipped.mean())
@@ -165,19 +167,21 @@ class GapMethod(Method):
                 self.criterion, plan.design, outputs, scores, linear, terms.tolerance
             )
             cover = Cover(squares, plan.truncation, terms.criterion.epsilon)
-            return self._check_by_influence(verdict, plan.design, outputs, cover)
+            return self._check_by_influence(verdict, plan.design, scores, outputs, cover, asked)
         covered = 0
         if terms.criterion.intercept == "refit":  # nothing bounds what one output does to the mean
             covered = most_covered(lambda w: bool(judged(w)), len(outputs))
-        rows = self.uniform_checks(len(outputs), covered)
-        return self.settle(judged(covered), plan.design, outputs, rows)
+        rows = self.uniform_checks(len(outputs), covered, asked)
+        return self.settle(judged(covered), plan.design, scores, outputs, rows, asked)
 
     def _check_by_influence(
         self,
         verdict: Verdict,
         design: ClusterDesign,
+        scores: LinearScores,
         outputs: npt.NDArray[np.float32],
         cover: Cover,
+        asked: Asked,
     ) -> Verdict:
         """Spot checks for any set of outputs that could hide a gap above ε."""
         hiding = cover.n_hiding
@@ -189,11 +193,12 @@ class GapMethod(Method):
             return replace(verdict, outcome=Outcome.INCONCLUSIVE, outcomes=outcomes, reason=reason)
         if self.terms.sampling == "weighted":
             shares = cover.shares
-            rows = draw_weighted(check_probabilities(np.repeat(shares, 2), self.terms.delta_checks))
+            chances = check_probabilities(np.repeat(shares, 2), self.terms.delta_checks)
+            rows = asked.checks.weighted(chances)
             upper = cover.upper_by_share(shares)
         else:
             covered = min(hiding, len(outputs)) - 1
-            rows = self.uniform_checks(len(outputs), covered)
+            rows = self.uniform_checks(len(outputs), covered, asked)
             upper = cover.upper_by_count(min(covered, design.n_clusters))
         details = {
             **verdict.details,
@@ -201,6 +206,5 @@ class GapMethod(Method):
             "sampling": self.terms.sampling,
         }
         upper = np.maximum(upper, verdict.gap_upper)
-        return self.settle(
-            replace(verdict, gap_upper=upper, details=details), design, outputs, rows
-        )
+        settled = replace(verdict, gap_upper=upper, details=details)
+        return self.settle(settled, design, scores, outputs, rows, asked)

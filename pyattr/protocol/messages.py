@@ -1,13 +1,15 @@
 """The messages of a session, and what each may contain.
 
-=============  ========  ==============================================================  ==============
-message        sent by   says                                                            tensors
-=============  ========  ==============================================================  ==============
-`Commitment`   prover    digest of scores and intercept; sizes; nonce                     none
-`Challenge`    verifier  method, design, p, clip and the seed that masks come from        none
-`Response`     prover    salt that opens the commitment                                   all
-`Decision`     verifier  one of three words, and nothing that it rests on                 none
-=============  ========  ==============================================================  ==============
+====================  ========  ========================================================  ==================
+message               sent by   says                                                      tensors
+====================  ========  ========================================================  ==================
+`Invitation`          verifier  manifest; digests of its randomness and its check key     none
+`Commitment`          prover    digest of scores and intercept; its randomness            none
+`Challenge`           verifier  design and seed; opens its randomness                     none
+`OutputsCommitment`   prover    Merkle root of all outputs                                none
+`Outputs`             prover    opens both commitments                                    all
+`Decision`            verifier  one of three words, and nothing that it rests on          none
+====================  ========  ========================================================  ==================
 
 Numbers of 64 bits and digests are hexadecimal of fixed length: JSON readers disagree about integers
 above 2^53. All bounds are checked by msgspec while it decodes.
@@ -21,80 +23,70 @@ import msgspec
 from msgspec import Meta
 
 from pyattr.protocol.encoding import Layout
+from pyattr.protocol.manifest import Manifest
+from pyattr.protocol.words import ClusterParameters, Hex64, Hex256, ResidualParameters, Strict
 
 __all__ = [
-    "CLIP_HIGHEST",
-    "CLIP_LOWEST",
     "DECODER",
-    "PROTOCOL",
+    "KINDS",
+    "LEAVES",
     "Challenge",
-    "ClusterParameters",
     "Commitment",
     "Decision",
+    "Invitation",
     "Message",
-    "ResidualParameters",
-    "Response",
+    "Outputs",
+    "OutputsCommitment",
     "attribution_layout",
-    "response_layout",
+    "n_leaves",
+    "outputs_layout",
+    "rows_per_leaf",
 ]
 
-PROTOCOL: Final = "pyattr/interactive/1"
-
-Hex64 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z", max_length=16)]
-Hex256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z", max_length=64)]
-Size = Annotated[int, Meta(ge=1, le=2**31)]
-Share = Annotated[float, Meta(gt=0.0, lt=1.0)]
-# Squares and fourth powers of outputs in this range are finite.
-CLIP_LOWEST: Final = 2.0**-40
-CLIP_HIGHEST: Final = 2.0**40
-Clip = Annotated[float, Meta(ge=CLIP_LOWEST, le=CLIP_HIGHEST)]
+LEAVES: Final = 2**16
+"""Most leaves of the outputs' Merkle tree."""
 
 
-class _Header(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"
-):
-    """What all headers have in common: no field more, none missing."""
+class Invitation(Strict, tag="invitation", frozen=True, kw_only=True):
+    """Opens a session, and binds the verifier before it knows anything of the prover.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    randomness : str
+        Digest of the verifier's part of the challenge's seed.
+    checks : str
+        Digest of the key that the spot checks follow from.
+    """
+
+    sender: ClassVar[str] = "verifier"
+
+    manifest: Manifest
+    randomness: Hex256
+    checks: Hex256
 
 
-class Commitment(_Header, tag="commitment", frozen=True, kw_only=True):
+class Commitment(Strict, tag="commitment", frozen=True, kw_only=True):
     """Binds the prover to its scores before it sees a challenge.
 
     Parameters
     ----------
-    protocol : str
-        `PROTOCOL`.
-    nonce : str
-        32 random bytes: the prover's part of the session id.
-    n_train, n_targets : int
+    parent : str
+        Digest of the invitation.
+    randomness : str
+        The prover's part of the challenge's seed.
     digest : str
         `hashing.commit` of scores and intercept.
     """
 
     sender: ClassVar[str] = "prover"
 
-    protocol: Literal["pyattr/interactive/1"] = PROTOCOL
-    nonce: Hex256
-    n_train: Size
-    n_targets: Size
+    parent: Hex256
+    randomness: Hex256
     digest: Hex256
 
 
-class ClusterParameters(_Header, tag="clusters", frozen=True, kw_only=True):
-    """Of a `pyattr.verification.gap.ClusterDesign`."""
-
-    n_clusters: Annotated[int, Meta(ge=2, le=2**24)]
-    n_leaves: Annotated[int, Meta(ge=1, le=2**16)]
-    rho: Annotated[float, Meta(gt=0.0, le=1.0)]
-
-
-class ResidualParameters(_Header, tag="pairs", frozen=True, kw_only=True):
-    """Of a `pyattr.verification.residual.ResidualDesign`."""
-
-    n_pairs: Annotated[int, Meta(ge=1, le=2**28)]
-    rho: Annotated[float, Meta(gt=0.0, le=1.0 / 3.0)]
-
-
-class Challenge(_Header, tag="challenge", frozen=True, kw_only=True):
+class Challenge(Strict, tag="challenge", frozen=True, kw_only=True):
     """Says what to train: a few hundred bytes whatever the numbers of trainings and examples.
 
     Parameters
@@ -103,37 +95,55 @@ class Challenge(_Header, tag="challenge", frozen=True, kw_only=True):
         `hashing.session_id`.
     parent : str
         Digest of the message before.
-    nonce : str
-        32 random bytes: the verifier's part of the session id.
+    randomness : str
+        The verifier's part of the seed, which its digest was sent of.
     design : ClusterParameters or ResidualParameters
         Of the gap method and of the paper's.
-    p : float
-        Probability that an example is in a mask.
-    clip : float
-        b: from here on f is clipped to [-b, b] by definition. A float32.
     seed : str
-        All masks and training seeds follow from it.
+        All masks and training seeds follow from it; it follows from the randomness of both.
     """
 
     sender: ClassVar[str] = "verifier"
 
     session: Hex256
     parent: Hex256
-    nonce: Hex256
+    randomness: Hex256
     design: ClusterParameters | ResidualParameters
-    p: Share
-    clip: Clip
     seed: Hex64
 
 
-class Response(_Header, tag="response", frozen=True, kw_only=True):
-    """All outputs at once, and the opening of the commitment.
+class OutputsCommitment(Strict, tag="outputs-commitment", frozen=True, kw_only=True):
+    """Binds the prover to all outputs before anything about the spot checks can be seen.
+
+    Parameters
+    ----------
+    session, parent : str
+    root : str
+        `merkle.root` over the rows of the outputs.
+    n_leaves : int
+        Of the tree: `n_leaves` of the challenge's rows.
+    """
+
+    sender: ClassVar[str] = "prover"
+
+    session: Hex256
+    parent: Hex256
+    root: Hex256
+    n_leaves: Annotated[int, Meta(ge=1, le=LEAVES)]
+
+
+class Outputs(Strict, tag="outputs", frozen=True, kw_only=True):
+    """All outputs at once, and the openings of both commitments.
 
     Parameters
     ----------
     session, parent : str
     salt : str
-        Of the commitment.
+        Of the commitment to the scores.
+    leaf_key : str
+        The salts of the tree's leaves follow from it.
+    tensors : str
+        Digest of the tensors as they stand behind this header: what is signed covers them too.
     """
 
     sender: ClassVar[str] = "prover"
@@ -141,9 +151,11 @@ class Response(_Header, tag="response", frozen=True, kw_only=True):
     session: Hex256
     parent: Hex256
     salt: Hex256
+    leaf_key: Hex256
+    tensors: Hex256
 
 
-class Decision(_Header, tag="decision", frozen=True, kw_only=True):
+class Decision(Strict, tag="decision", frozen=True, kw_only=True):
     """How the session ended; reasons and figures stay with the verifier."""
 
     sender: ClassVar[str] = "verifier"
@@ -153,7 +165,16 @@ class Decision(_Header, tag="decision", frozen=True, kw_only=True):
     outcome: Literal["ACCEPT", "ABORT", "INCONCLUSIVE"]
 
 
-Message = Commitment | Challenge | Response | Decision
+Message = Invitation | Commitment | Challenge | OutputsCommitment | Outputs | Decision
+KINDS: Final[tuple[type[Message], ...]] = (
+    Invitation,
+    Commitment,
+    Challenge,
+    OutputsCommitment,
+    Outputs,
+    Decision,
+)
+"""All kinds, in the order of a session."""
 DECODER: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(Message)
 
 
@@ -162,7 +183,17 @@ def attribution_layout(n_train: int, n_targets: int) -> Layout:
     return {"scores": ("F32", (n_train, n_targets)), "intercept": ("F32", (n_targets,))}
 
 
-def response_layout(n_outputs: int, n_train: int, n_targets: int) -> Layout:
-    """Tensors of a `Response`: the outputs of all rows of the challenge, and the attribution."""
+def outputs_layout(n_outputs: int, n_train: int, n_targets: int) -> Layout:
+    """Tensors of `Outputs`: those of all rows of the challenge, and the attribution."""
     outputs = {"outputs": ("F32", (n_outputs, n_targets))}
     return {**attribution_layout(n_train, n_targets), **outputs}
+
+
+def rows_per_leaf(n_outputs: int) -> int:
+    """Rows of the outputs under one leaf of their tree: one, unless there are more than `LEAVES`."""
+    return -(-n_outputs // LEAVES)
+
+
+def n_leaves(n_outputs: int) -> int:
+    """Leaves of the tree over the outputs of so many trainings."""
+    return -(-n_outputs // rows_per_leaf(n_outputs))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -13,19 +11,18 @@ import numpy.typing as npt
 
 from pyattr.errors import Rejected, bad_value, check_count, check_probability
 from pyattr.interface import Retrain
-from pyattr.masks import sample_seeds
 from pyattr.protocol.challenges import Design, chosen_rows
+from pyattr.protocol.checks import SecretChecks
+from pyattr.protocol.drift import check_drift
 from pyattr.protocol.equivalence import SpotCheck, retrain_and_compare
+from pyattr.protocol.manifest import Manifest
 from pyattr.verification.evaluate import Evaluator
 from pyattr.verification.judge import Criterion
 from pyattr.verification.scores import LinearScores
 from pyattr.verification.spot_check import n_checks
 from pyattr.verification.verdict import Outcome, Verdict
 
-__all__ = ["DrawChecks", "Method", "Secrets", "Terms", "agreed_size"]
-
-DrawChecks = Callable[[int, int], npt.NDArray[np.int64]]
-"""``draw_checks(n_outputs, n_checked)`` -> sorted rows; see `pyattr.verification.spot_check`."""
+__all__ = ["Asked", "Method", "Terms", "agreed_size"]
 
 
 def agreed_size(name: str, given: int | None, retrain: Retrain) -> int:
@@ -46,25 +43,18 @@ def agreed_size(name: str, given: int | None, retrain: Retrain) -> int:
 
 
 @dataclass(frozen=True)
-class Secrets:
-    """Seeds of one session; the prover learns `challenge` alone, and only when it is bound.
+class Asked:
+    """What a prover was asked, and how its answers will be checked.
 
     Parameters
     ----------
-    pilot, challenge, fresh : int
-        In [0, 2^64), independent.
+    seed : int
+        Of the challenge: masks and training seeds follow from it.
+    checks : SecretChecks
     """
 
-    pilot: int
-    challenge: int
-    fresh: int
-
-    @classmethod
-    def draw(cls, seed: int | None) -> Secrets:
-        """From the operating system's generator, or all from one seed for a repeatable session."""
-        if seed is None:
-            return cls(*(secrets.randbits(64) for _ in range(3)))
-        return cls(*(int(s) for s in sample_seeds(3, seed)))
+    seed: int
+    checks: SecretChecks
 
 
 @dataclass(frozen=True)
@@ -75,15 +65,14 @@ class Terms:
     ----------
     criterion : Criterion
     n_train, n_targets : int
-    seeds : Secrets
+    pilot, fresh : int
+        Seeds of the verifier's own trainings, which the prover never learns.
     budget : int or None
         Most trainings of a challenge; with the paper's method, of the fresh subsets as well.
     tolerance : float
         Largest difference between equivalent outputs.
     spot_check_share : float
         Share of delta for missing corrupted outputs.
-    draw_checks : callable
-        Of uniform spot checks.
     sampling : {"uniform", "weighted"}
         How spot checks are chosen (`pyattr.verification.spot_check`).
     """
@@ -91,11 +80,11 @@ class Terms:
     criterion: Criterion
     n_train: int
     n_targets: int
-    seeds: Secrets
+    pilot: int
+    fresh: int
     budget: int | None
     tolerance: float
     spot_check_share: float
-    draw_checks: DrawChecks
     sampling: str = "uniform"
 
     def __post_init__(self) -> None:
@@ -114,6 +103,37 @@ class Terms:
     def delta_interval(self) -> float:
         """What is left of delta."""
         return self.criterion.delta - self.delta_checks
+
+    def stated(self, method: str, clip: float, **said: Any) -> Manifest:
+        """The manifest that states these terms.
+
+        Parameters
+        ----------
+        method : str
+        clip : float
+            b, a float32.
+        **said
+            Fields of `Manifest` that a method does not look at; ``delta`` is that of all attempts.
+        """
+        criterion = self.criterion
+        words: dict[str, Any] = {
+            "n_train": self.n_train,
+            "n_targets": self.n_targets,
+            "p": float(criterion.p),
+            "clip": clip,
+            "method": method,
+            "epsilon": float(criterion.epsilon),
+            "bound": criterion.bound,
+            "relative": bool(criterion.relative),
+            "nonlinearity": float(criterion.nonlinearity),
+            "intercept": criterion.intercept,
+            "simultaneous": bool(criterion.simultaneous),
+            "budget": self.budget,
+            "tolerance": float(self.tolerance),
+            "spot_check_share": float(self.spot_check_share),
+            "sampling": self.sampling,
+        }
+        return Manifest(**words, **said)
 
 
 class Method(ABC):
@@ -152,7 +172,9 @@ class Method(ABC):
     def _choose(self) -> Design: ...
 
     @abstractmethod
-    def judge(self, scores: LinearScores, outputs: npt.NDArray[np.float32]) -> Verdict:
+    def judge(
+        self, scores: LinearScores, outputs: npt.NDArray[np.float32], asked: Asked
+    ) -> Verdict:
         """Decide from outputs that were checked in form, and spot checks.
 
         Raises
@@ -173,37 +195,45 @@ class Method(ABC):
         """The criterion, with b."""
         return replace(self.terms.criterion, clip=self.clip)
 
-    def uniform_checks(self, n_outputs: int, n_covered: int) -> npt.NDArray[np.int64]:
+    def uniform_checks(self, n_outputs: int, n_covered: int, asked: Asked) -> npt.NDArray[np.int64]:
         """Rows to check for an acceptance that holds with any `n_covered` outputs corrupted.
 
         More than `n_covered` are missed with probability at most ``delta_checks``.
         """
         k = n_checks(n_outputs, min(n_covered + 1, n_outputs), self.terms.delta_checks)
-        return self.terms.draw_checks(n_outputs, k)
+        return asked.checks.uniform(n_outputs, k)
 
     def settle(
         self,
         verdict: Verdict,
         design: Design,
+        scores: LinearScores,
         outputs: npt.NDArray[np.float32],
         rows: npt.NDArray[np.int64],
+        asked: Asked,
     ) -> Verdict:
         """Let an acceptance stand if the rows drawn for it survive spot checks.
 
         Raises
         ------
         Rejected
-            If outputs differ from the verifier's own.
+            If outputs differ from the verifier's own, or lie on one side of them within the tolerance.
         """
         self.details["n_checked"] = len(rows)
         if not rows.size:  # weighted checks may all stay out, as rarely as a lie is to be missed
             return verdict
-        drawn = chosen_rows(design, self.terms.seeds.challenge, self.terms.n_train, rows)
-        check = retrain_and_compare(self.evaluate, *drawn, outputs[rows], self.terms.tolerance)
+        tolerance = self.terms.tolerance
+        drawn = chosen_rows(design, asked.seed, self.terms.n_train, rows)
+        check = retrain_and_compare(self.evaluate, *drawn, outputs[rows], tolerance)
         self.details["n_hardware_faults"] = check.n_faults
         if check.suspects.size:
             self.details |= {"rows_differing": rows[check.suspects], "spot_check": check}
-        return _after(check, verdict, self.terms.tolerance)
+        settled = _after(check, verdict, tolerance)
+        if settled and tolerance > 0.0:
+            linear = scores.linear(drawn[0])
+            drift = check_drift(self.evaluate, *drawn, outputs[rows], check.ours, linear)
+            self.details["drift"] = str(drift)
+        return settled
 
     def complete(self, verdict: Verdict) -> Verdict:
         """Add to a verdict what was trained, and how delta was divided."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pyattr.errors import bad_value
 from pyattr.protocol.arrays import as_clip
 from pyattr.protocol.challenges import row_blocks
-from pyattr.protocol.method import Method, Terms
+from pyattr.protocol.method import Asked, Method, Terms
 from pyattr.verification.evaluate import Evaluator
 from pyattr.verification.judge import VARIANCE_FLOOR
 from pyattr.verification.paper import (
@@ -107,7 +107,7 @@ class PaperMethod(Method):
             np.zeros((terms.n_train, terms.n_targets), np.float32),
             np.zeros(terms.n_targets, np.float32),
         )
-        frame = pilot_frame(self.evaluate, nothing, criterion.p, terms.seeds.pilot)
+        frame = pilot_frame(self.evaluate, nothing, criterion.p, terms.pilot)
         self.evaluate.clip = as_clip(frame.clip)
         self._frame = frame = replace(frame, clip=self.evaluate.clip)
         self.details["n_pilot"] = self.evaluate.n_trained
@@ -117,7 +117,9 @@ class PaperMethod(Method):
         self._plan = plan
         return fit_budget(plan, self._budget).design
 
-    def judge(self, scores: LinearScores, outputs: npt.NDArray[np.float32]) -> Verdict:
+    def judge(
+        self, scores: LinearScores, outputs: npt.NDArray[np.float32], asked: Asked
+    ) -> Verdict:
         """Residual from the prover's outputs, error from own trainings, then spot checks."""
         if self._frame is None or self._plan is None:
             raise RuntimeError("judge: expected choose_design to have run")
@@ -125,7 +127,7 @@ class PaperMethod(Method):
         criterion = self.criterion
         design = fit_budget(self._plan, self._budget).design
         sums = ResidualSums(design, frame.centre)
-        for start, masks, _ in row_blocks(design, terms.seeds.challenge, terms.n_train):
+        for start, masks, _ in row_blocks(design, asked.seed, terms.n_train):
             sums.add(outputs[start : start + len(masks)], start)
         unit = max(float(sums.variance().min()), VARIANCE_FLOOR) if criterion.relative else 1.0
         epsilon = criterion.epsilon * unit
@@ -135,7 +137,7 @@ class PaperMethod(Method):
         needed = plan_paper(epsilon, self._alpha, frame.half_width, width, criterion.p).n_fresh
         # Without room the verdict is INCONCLUSIVE whatever the error is.
         n_fresh = max(2, min(needed, self._budget - len(outputs))) if room > 0.0 else 2
-        error = fresh_error(self.evaluate, scores, criterion.p, terms.seeds.fresh, n_fresh)
+        error = fresh_error(self.evaluate, scores, criterion.p, terms.fresh, n_fresh)
         self.details |= {"n_corrupted_covered": covered, "output_influence": influence}
         verdict = judge_paper(
             criterion,
@@ -150,5 +152,5 @@ class PaperMethod(Method):
         )
         if not verdict:
             return verdict
-        rows = self.uniform_checks(len(outputs), covered)
-        return self.settle(verdict, design, outputs, rows)
+        rows = self.uniform_checks(len(outputs), covered, asked)
+        return self.settle(verdict, design, scores, outputs, rows, asked)

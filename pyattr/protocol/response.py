@@ -1,4 +1,4 @@
-"""Whether a response is right in substance: each function checks one tensor or raises `Rejected`."""
+"""Whether what a prover opened is right in substance: each function checks one thing or raises."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pyattr.errors import Rejected
-from pyattr.protocol.arrays import from_tensor
+from pyattr.protocol.arrays import from_tensor, outputs_root
 from pyattr.protocol.encoding import Tensor
 from pyattr.protocol.hashing import commit, equal
 from pyattr.verification.scores import LinearScores
 
-__all__ = ["check_opening", "read_outputs", "read_scores"]
+__all__ = ["check_opening", "check_root", "read_outputs", "read_scores"]
 
 # Largest |g|, in units of b, that is looked at: everything computed from it stays finite.
 SCORE_RANGE: Final = 1e9
@@ -31,6 +31,21 @@ def check_opening(salt: str, attribution: Mapping[str, Tensor], committed: str) 
     opened = commit(bytes.fromhex(salt), attribution)
     if not equal(opened, committed):
         raise Rejected("commitment", opened, committed)
+
+
+def check_root(
+    outputs: npt.NDArray[np.float32], leaf_key: str, session: str, committed: str
+) -> None:
+    """The outputs are those that the prover was bound to.
+
+    Raises
+    ------
+    Rejected
+        "outputs commitment"
+    """
+    opened = outputs_root(outputs, bytes.fromhex(leaf_key), session)
+    if not equal(opened, committed):
+        raise Rejected("outputs commitment", opened, committed)
 
 
 def read_scores(tensors: Mapping[str, Tensor], clip: float) -> LinearScores:

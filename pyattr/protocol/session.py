@@ -11,7 +11,15 @@ from typing import Final
 
 from pyattr.errors import ProtocolError
 from pyattr.protocol.hashing import equal, message_hash, session_id
-from pyattr.protocol.messages import Challenge, Commitment, Decision, Message, Response
+from pyattr.protocol.messages import (
+    Challenge,
+    Commitment,
+    Decision,
+    Invitation,
+    Message,
+    Outputs,
+    OutputsCommitment,
+)
 
 __all__ = ["TRANSITIONS", "Role", "Session", "State"]
 
@@ -27,23 +35,23 @@ class State(StrEnum):
     """Which message was the last; `DEAD` after an error."""
 
     START = "start"
+    INVITED = "invited"
     COMMITTED = "committed"
     CHALLENGED = "challenged"
     ANSWERED = "answered"
+    OPENED = "opened"
     CLOSED = "closed"
     DEAD = "dead"
 
 
-# (role, state, message sent or received) -> state.
-TRANSITIONS: Final[dict[tuple[Role, State, type[Message]], State]] = {
-    (Role.PROVER, State.START, Commitment): State.COMMITTED,
-    (Role.PROVER, State.COMMITTED, Challenge): State.CHALLENGED,
-    (Role.PROVER, State.CHALLENGED, Response): State.ANSWERED,
-    (Role.PROVER, State.ANSWERED, Decision): State.CLOSED,
-    (Role.VERIFIER, State.START, Commitment): State.COMMITTED,
-    (Role.VERIFIER, State.COMMITTED, Challenge): State.CHALLENGED,
-    (Role.VERIFIER, State.CHALLENGED, Response): State.ANSWERED,
-    (Role.VERIFIER, State.ANSWERED, Decision): State.CLOSED,
+# (state, message sent or received) -> state; the same for both ends.
+TRANSITIONS: Final[dict[tuple[State, type[Message]], State]] = {
+    (State.START, Invitation): State.INVITED,
+    (State.INVITED, Commitment): State.COMMITTED,
+    (State.COMMITTED, Challenge): State.CHALLENGED,
+    (State.CHALLENGED, OutputsCommitment): State.ANSWERED,
+    (State.ANSWERED, Outputs): State.OPENED,
+    (State.OPENED, Decision): State.CLOSED,
 }
 
 
@@ -61,7 +69,7 @@ class Session:
     parent : str
         Digest of the last message; "" before the first.
     name : str
-        Session id; "" until the verifier's nonce is known.
+        Session id; "" until the prover has committed.
     """
 
     def __init__(self, role: Role) -> None:
@@ -69,7 +77,6 @@ class Session:
         self.state = State.START
         self.parent = ""
         self.name = ""
-        self._first = b""
 
     def require(self, *states: State) -> None:
         """Refuse a caller that is out of step.
@@ -87,10 +94,6 @@ class Session:
         """End the session after an error."""
         self.state = State.DEAD
 
-    def name_with(self, nonce: str) -> str:
-        """Session id that a verifier's nonce gives."""
-        return session_id(self._first, bytes.fromhex(nonce))
-
     def receive(self, message: Message) -> None:
         """Check that the peer may send this now, and that it belongs to this session.
 
@@ -101,13 +104,12 @@ class Session:
         ProtocolError
             If it is out of order, from another session, or does not follow the last message.
         """
-        if message.sender == self.role or (self.role, self.state, type(message)) not in TRANSITIONS:
+        if message.sender == self.role or (self.state, type(message)) not in TRANSITIONS:
             kind = type(message).__name__
             raise ProtocolError(f"message: expected what follows {self.state}, got a {kind}")
-        if isinstance(message, Commitment):
+        if isinstance(message, Invitation):
             return
-        name = self.name_with(message.nonce) if isinstance(message, Challenge) else self.name
-        if not equal(message.session, name):
+        if not isinstance(message, Commitment) and not equal(message.session, self.name):
             raise ProtocolError("session: expected this session's id, got another")
         if not equal(message.parent, self.parent):
             raise ProtocolError("parent: expected the digest of the last message, got another")
@@ -120,11 +122,9 @@ class Session:
         ProtocolError
             If the table does not allow it.
         """
-        following = TRANSITIONS.get((self.role, self.state, type(message)))
+        following = TRANSITIONS.get((self.state, type(message)))
         if following is None:
             raise ProtocolError(f"message: expected what follows {self.state}, got {message!r}")
         if isinstance(message, Commitment):
-            self._first = data
-        elif isinstance(message, Challenge):
-            self.name = message.session
+            self.name = session_id(data)
         self.state, self.parent = following, message_hash(data)

@@ -190,6 +190,21 @@ class Ensemble:
 
         return self._map(correct, masks, seeds)
 
+    def data(self) -> dict[str, NDArray[Any]]:
+        """What the models are trained and tested on.
+
+        Returns
+        -------
+        dict of str to array
+            ``train_features`` (n_examples, n_features) float32, ``train_labels`` (n_examples,) int64,
+            ``test_features`` (n_targets, n_features) float32, ``test_labels`` (n_targets,) int64 and, with
+            groups, ``groups`` (n_examples,) int64. Mostly not copies: leave them as they are.
+        """
+        arrays = self._pool.arrays()
+        if self._groups is not None:
+            arrays["groups"] = self._groups
+        return arrays
+
     def recipe_record(self) -> dict[str, Any]:
         """Everything that determines the outputs besides mask, seed and platform class.
 

@@ -259,14 +259,25 @@ class ImagePool:
         Images have the checksum of their float32 features, wherever and however they are kept.
         """
         train = 0
+        for features in self._features():
+            train = zlib.crc32(features.data, train)
+        others = ("train_labels", "test_features", "test_labels")
+        own = {name: zlib.crc32(getattr(self, name).numpy().tobytes()) for name in others}
+        return {"train_features": train, **own}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Each array by its name; images all at once as float32 features."""
+        others = ("train_labels", "test_features", "test_labels")
+        own = {name: getattr(self, name).numpy() for name in others}
+        return {"train_features": np.concatenate(list(self._features())), **own}
+
+    def _features(self) -> Iterator[NDArray[np.float32]]:
+        """Training images, flattened channel by channel, some at a time."""
         for chunk in self.source.chunks():
             pixels = chunk.astype(np.float32)
             if chunk.dtype == np.uint8:
                 pixels /= np.float32(255)
-            train = zlib.crc32(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).data, train)
-        others = ("train_labels", "test_features", "test_labels")
-        own = {name: zlib.crc32(getattr(self, name).numpy().tobytes()) for name in others}
-        return {"train_features": train, **own}
+            yield np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).reshape(len(chunk), -1)
 
 
 def _moments(source: ImageSource) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -63,6 +63,8 @@ class Criterion:
 
     def __post_init__(self) -> None:
         check_positive("epsilon", self.epsilon)
+        if self.relative and self.epsilon >= 1.0:  # scores of 0 have a gap of 1 at most
+            raise bad_value("epsilon", "a share of Var f below 1", self.epsilon)
         if check_probability("delta", self.delta) > 0.5:
             raise bad_value("delta", "at most 1/2: limits are above estimates", self.delta)
         check_probability("p", self.p)
@@ -111,4 +113,7 @@ class Criterion:
             )
         if BOUNDS[name].needs_clip and self.clip is None:
             raise bad_value("clip", f"a bound of the outputs for bound {name!r}", None)
+        # The residual of a mask alone is bounded only where its complement is a mask as likely.
+        if BOUNDS[name].needs_clip and self.intercept == "check" and highest_rho(self.p) < 1.0:
+            raise bad_value("intercept", f"'refit' with bound {name!r} for p = {self.p}", "'check'")
         return name

@@ -1,8 +1,8 @@
 """Spot checks: how many outputs to retrain, and which.
 
 A prover returns n outputs and may have corrupted some. After all outputs have arrived the verifier
-chooses some by the operating system's generator, retrains them, and aborts on any that differ. There are
-two ways to choose.
+chooses some by random numbers that the prover cannot know, retrains them, and aborts on any that differ.
+There are two ways to choose.
 
 **Uniform**: k without replacement. With w corrupted outputs the chance that none of them is checked is
 
@@ -39,7 +39,6 @@ probabilities).
 from __future__ import annotations
 
 import math
-import secrets
 
 import numpy as np
 import numpy.typing as npt
@@ -48,8 +47,8 @@ from pyattr.errors import bad_value, check_count, check_probability
 
 __all__ = [
     "check_probabilities",
-    "draw_checks",
-    "draw_weighted",
+    "choose_rows",
+    "choose_weighted",
     "fewest_hiding",
     "miss_probability",
     "n_checks",
@@ -109,18 +108,24 @@ def n_checks(n_outputs: int, n_corrupted: int, miss: float) -> int:
     return low
 
 
-def draw_checks(n_outputs: int, n_checked: int) -> npt.NDArray[np.int64]:
-    """Choose which outputs to retrain, by the operating system's generator.
+def choose_rows(uniforms: npt.NDArray[np.uint64], n_checked: int) -> npt.NDArray[np.int64]:
+    """Choose which outputs to retrain: those with the smallest numbers.
 
-    Never by a seeded generator: the choice must not be predictable from anything the prover sees.
+    Parameters
+    ----------
+    uniforms : (n_outputs,) uint64
+        Independent and uniform, and unknown to the prover until it is bound to its outputs. All sets of
+        `n_checked` rows are then equally likely, but where two numbers are equal: with 100,000 outputs in
+        one draw of 10^9.
+    n_checked : int
 
     Returns
     -------
     (n_checked,) int64
         Sorted, without repetition.
     """
-    chosen = secrets.SystemRandom().sample(range(n_outputs), n_checked)
-    return np.sort(np.asarray(chosen, dtype=np.int64))
+    chosen = np.argsort(uniforms, kind="stable")[:n_checked]
+    return np.sort(chosen).astype(np.int64, copy=False)
 
 
 def fewest_hiding(influence: Array, slack: Array) -> int:
@@ -170,14 +175,20 @@ def check_probabilities(shares: Array, miss: float) -> Array:
     return probabilities
 
 
-def draw_weighted(probabilities: Array) -> npt.NDArray[np.int64]:
-    """Choose each output on its own with its probability, by the operating system's generator.
+def choose_weighted(
+    uniforms: npt.NDArray[np.uint64], probabilities: Array
+) -> npt.NDArray[np.int64]:
+    """Choose each output on its own with its probability.
+
+    Parameters
+    ----------
+    uniforms : (n_outputs,) uint64
+        As for `choose_rows`.
+    probabilities : (n_outputs,) float64
 
     Returns
     -------
     (n_checked,) int64
         Sorted, without repetition; their number is random.
     """
-    system = secrets.SystemRandom()
-    marks = [system.random() < probability for probability in probabilities.tolist()]
-    return np.flatnonzero(marks).astype(np.int64)
+    return np.flatnonzero(uniforms * 2.0**-64 <= probabilities).astype(np.int64, copy=False)

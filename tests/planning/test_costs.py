@@ -11,7 +11,8 @@ from cube import smooth_function, with_gap
 import pyattr
 from pyattr import Outcome, plan
 from pyattr.planning.table import duration, money, number, size
-from pyattr.protocol import Prover, Verifier
+from pyattr.protocol import Prover, Verifier, run
+from pyattr.protocol.randomness import secret_of
 from pyattr.verification.clusters import ClusterDesign
 
 HONEST_GAP = 0.01  # of Var f: 0.2 ε
@@ -60,24 +61,16 @@ class Counting(Prover):
 
     n_bytes = 0
 
-    def start(self):
-        return self._sent(super().start())
-
     def receive(self, data):
-        self.n_bytes += len(data)
-        return self._sent(super().receive(data))
-
-    def _sent(self, data):
-        self.n_bytes += len(data or b"")
-        return data
+        answers = super().receive(data)
+        self.n_bytes += len(data) + sum(map(len, answers))
+        return answers
 
 
-def run_counted(function, published, **terms):
-    prover, verifier = Counting(function, published), Verifier(function, **terms)
-    message = prover.start()
-    while message:
-        message = prover.receive(verifier.receive(message))
-    return prover.n_bytes, verifier.verdict
+def run_counted(function, published, seed, **terms):
+    prover = Counting(function, published, secret=secret_of(seed))
+    verifier = Verifier(function, secret=secret_of(1000 + seed), **terms)
+    return run(prover, verifier), prover.n_bytes
 
 
 @pytest.mark.parametrize("n_targets", [1, 32])
@@ -87,14 +80,13 @@ def test_bytes_and_checks_are_those_of_a_session(n_targets):
     costs = plan(60, n_targets, r2=0.99, prover_price=0.1).method("gap interactive")
     published = function.best
     seen = [
-        run_counted(function, published, design=costs.design, clip=20.0, seed=seed)
-        for seed in range(15)
+        run_counted(function, published, seed, design=costs.design, clip=20.0) for seed in range(15)
     ]
-    assert all(n == pytest.approx(costs.n_bytes, rel=0.02) for n, _ in seen)
-    assert all(verdict.n_prover_retrained == costs.prover_trainings for _, verdict in seen)
-    assert all(verdict.outcome is Outcome.ACCEPT for _, verdict in seen)
+    assert all(n == pytest.approx(costs.n_bytes, rel=0.02) for _, n in seen)
+    assert all(verdict.n_prover_retrained == costs.prover_trainings for verdict, _ in seen)
+    assert all(verdict.outcome is Outcome.ACCEPT for verdict, _ in seen)
     planned = costs.verifier_trainings - 8  # design and clip are given: no pilot
-    assert np.median([v.n_retrained for _, v in seen]) == pytest.approx(planned, rel=0.35)
+    assert np.median([v.n_retrained for v, _ in seen]) == pytest.approx(planned, rel=0.35)
 
 
 def test_the_papers_numbers_are_those_of_its_own_plan():
@@ -107,8 +99,8 @@ def test_the_papers_numbers_are_those_of_its_own_plan():
         < costs.method("paper non-interactive").verifier_trainings / verdict.details["n_planned"]
         < 2
     )
-    verifier = Verifier(function, method="paper", seed=1)
-    pyattr.protocol.run(Prover(function, function.best), verifier)
+    verifier = Verifier(function, method="paper", secret=secret_of(1))
+    run(Prover(function, function.best), verifier)
     interactive = costs.method("paper interactive")
     total = interactive.prover_trainings + interactive.verifier_trainings
     assert 0.5 < total / verifier.verdict.details["n_planned"] < 2

@@ -17,10 +17,10 @@ from pyattr.protocol.encoding import (
     encode,
     frame_size,
 )
-from pyattr.protocol.messages import DECODER, Response, response_layout
+from pyattr.protocol.messages import DECODER, Outputs, outputs_layout
 
 DIGEST = "5a" * 32
-MESSAGE = Response(session=DIGEST, parent=DIGEST, salt=DIGEST)
+MESSAGE = Outputs(session=DIGEST, parent=DIGEST, salt=DIGEST, leaf_key=DIGEST, tensors=DIGEST)
 
 
 def tensors_of(layout, seed=0):
@@ -33,7 +33,7 @@ def tensors_of(layout, seed=0):
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 3, 4), (48, 100, 32), (7, 97, 3), (1000, 5, 2)])
 def test_tensors_are_the_bytes_that_safetensors_writes(sizes):
-    layout = response_layout(*sizes)
+    layout = outputs_layout(*sizes)
     arrays, tensors = tensors_of(layout)
     rest = decode_header(encode(MESSAGE, tensors), DECODER, frame_size(layout))[1]
     assert bytes(rest) == safetensors.numpy.save(arrays)
@@ -42,7 +42,7 @@ def test_tensors_are_the_bytes_that_safetensors_writes(sizes):
 
 
 def test_frame_size_is_a_cap_that_is_checked_first():
-    layout = response_layout(4, 3, 2)
+    layout = outputs_layout(4, 3, 2)
     data = encode(MESSAGE, tensors_of(layout)[1])
     assert len(data) <= frame_size(layout) < len(data) + HEADER_CAP
     with pytest.raises(ProtocolError, match="at most 10 bytes"):
@@ -51,7 +51,7 @@ def test_frame_size_is_a_cap_that_is_checked_first():
 
 def test_a_claimed_size_allocates_nothing():
     # A peer's header may claim any size: the expected one alone counts.
-    layout = response_layout(2**31, 2**31, 2**31)
+    layout = outputs_layout(2**31, 2**31, 2**31)
     _, rest = decode_header(encode(MESSAGE), DECODER, frame_size(layout))
     with pytest.raises(ProtocolError, match=r"tensors: expected .* bytes, got 0"):
         decode_tensors(rest, layout)

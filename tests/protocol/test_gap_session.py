@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from cube import CubeFunction, smooth_function, with_gap
 from scipy import stats
+from two_parties import exchange, header, secrets_of
 
 from pyattr import Attribution
 from pyattr.protocol import Prover, Verifier, run
 from pyattr.protocol.challenges import chosen_rows, design_of, row_blocks
+from pyattr.protocol.checks import SecretChecks
 from pyattr.protocol.gap_session import most_covered
-from pyattr.protocol.messages import Challenge, ClusterParameters, ResidualParameters
-from pyattr.protocol.method import Secrets
+from pyattr.protocol.words import ClusterParameters, ResidualParameters
 from pyattr.verification.cheats import (
     AnswersFromScores,
     FavouredGroup,
@@ -39,9 +40,16 @@ HONEST = FUNCTION.best
 
 
 def session(prover_retrain, attribution, seed=None, **changes):
-    terms = {"design": DESIGN, "clip": CLIP, "seed": seed} | changes
-    verifier = Verifier(FUNCTION, **terms)
-    prover = Prover(prover_retrain, attribution)
+    terms = {"design": DESIGN, "clip": CLIP} | changes
+    return meet(prover_retrain, attribution, FUNCTION, seed, **terms)
+
+
+def meet(prover_retrain, attribution, function, seed=None, kind=Verifier, p=0.5, **terms):
+    """A prover and a verifier; with a seed, always the same challenge and the same checks."""
+    provers, verifiers = secrets_of(seed)
+    agreed = {"clip": terms.get("clip"), "tolerance": terms.get("tolerance", 0.0)}
+    prover = Prover(prover_retrain, attribution, p=p, secret=provers, **agreed)
+    verifier = kind(function, p=p, secret=verifiers, **terms)
     verdict = run(prover, verifier)
     assert prover.outcome is verdict.outcome
     return verdict
@@ -58,7 +66,7 @@ def test_honest_is_accepted():
 def test_honest_is_accepted_with_a_design_and_clip_of_the_pilot():
     outcomes = []
     for seed in range(20):
-        verdict = run(Prover(FUNCTION, HONEST), Verifier(FUNCTION, seed=seed))
+        verdict = meet(FUNCTION, HONEST, FUNCTION, seed)
         outcomes.append(verdict.outcome)
         assert verdict.details["n_pilot"] == 8
         assert verdict.details["clipped_share"] == 0.0
@@ -114,9 +122,10 @@ def test_answers_from_the_scores_are_aborted_by_spot_checks():
 
 
 def test_the_verdict_is_that_of_the_same_design_judged_alone():
-    seed = 5
-    verdict = session(FUNCTION, HONEST, seed)
-    masks, seeds = DESIGN.draw(Secrets.draw(seed).challenge, 60)
+    prover, verifier = Prover(FUNCTION, HONEST), Verifier(FUNCTION, design=DESIGN, clip=CLIP)
+    challenge = header(exchange(prover, verifier)[2])
+    verdict = verifier.verdict
+    masks, seeds = DESIGN.draw(int(challenge.seed, 16), 60)
     outputs = FUNCTION(masks, seeds)
     assert np.abs(outputs).max() < CLIP
     covered = verdict.details["n_corrupted_covered"]
@@ -147,8 +156,7 @@ def test_nothing_is_retrained_for_a_verdict_that_is_no_acceptance():
 
 def test_constant_outputs_are_inconclusive():
     constant = CubeFunction(60, {(): np.array([0.7])})
-    verifier = Verifier(constant, seed=0)
-    verdict = run(Prover(constant, constant.best), verifier)
+    verdict = run(Prover(constant, constant.best), Verifier(constant))
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert "hardly varies" in verdict.reason
 
@@ -171,7 +179,7 @@ class Corrupts:
 
 
 def test_corruption_beyond_what_the_interval_covers_is_caught():
-    verdict = run(Prover(NARROW, NARROW.best), Verifier(NARROW, **WIDE, seed=3))
+    verdict = meet(NARROW, NARROW.best, NARROW, 3, **WIDE)
     assert verdict.outcome is Outcome.ACCEPT
     covered, k = verdict.details["n_corrupted_covered"], verdict.details["n_checked"]
     assert covered >= 2
@@ -179,10 +187,9 @@ def test_corruption_beyond_what_the_interval_covers_is_caught():
     n_corrupted = covered + 1
     corrupted = Corrupts(NARROW, np.arange(n_corrupted))
     caught = 0
-    for _ in range(100):
+    for seed in range(100):
         # The changes are too small to alter w: the estimate is about 0 with and without them.
-        verdict = run(Prover(corrupted, NARROW.best), Verifier(NARROW, **WIDE, seed=3))
-        assert verdict.details["n_checked"] == k
+        verdict = meet(corrupted, NARROW.best, NARROW, seed, **WIDE)
         caught += verdict.outcome is Outcome.ABORT
     # Missed with probability at most 1% each: 7 or more misses of 100 have probability 1e-4.
     assert caught >= 94
@@ -196,17 +203,21 @@ def test_corruption_is_caught_at_the_hypergeometric_rate():
     corrupted = Corrupts(FUNCTION, rows)
     draws = Counter()
 
-    def fewer_checks(n_outputs, _):
-        from pyattr.verification.spot_check import draw_checks
+    class Fewer(SecretChecks):
+        def uniform(self, n_outputs, n_checked):
+            drawn = super().uniform(n_outputs, k)
+            draws.update(drawn.tolist())
+            return drawn
 
-        drawn = draw_checks(n_outputs, k)
-        draws.update(drawn.tolist())
-        return drawn
+    class Careless(Verifier):
+        def _checks(self):
+            return Fewer(self._secrets.check_key, self._session.parent)
 
     n_sessions = 150
+    terms = {"design": DESIGN, "clip": CLIP, "epsilon": 0.1}
     caught = sum(
-        session(corrupted, HONEST, seed=1, draw_checks=fewer_checks).outcome is Outcome.ABORT
-        for _ in range(n_sessions)
+        meet(corrupted, HONEST, FUNCTION, seed, Careless, **terms).outcome is Outcome.ABORT
+        for seed in range(n_sessions)
     )
     expected = 1.0 - miss_probability(96, n_corrupted, k)
     # Two-sided binomial test with a false-alarm rate of 1e-4.
@@ -224,17 +235,39 @@ def test_drift_within_the_tolerance_is_allowed_and_paid_for():
     tau = 1e-3
 
     class Drifts:
+        """Off by 0.9 τ, in a direction of each row's own or always up."""
+
+        def __init__(self, one_sided=False):
+            self.one_sided = one_sided
+
         def __call__(self, masks, seeds):
-            return FUNCTION(masks, seeds) + np.float32(0.9 * tau)
+            signs = 1.0 if self.one_sided else 2.0 * (seeds[:, None] >> np.uint64(33) & 1) - 1.0
+            return FUNCTION(masks, seeds) + np.float32(0.9 * tau * signs)
 
     # So few pairs that all outputs are checked: the limits then differ by the drift alone.
-    few = {"design": ClusterDesign(23), "seed": 2}
-    exact = session(FUNCTION, HONEST, **few)
-    drifted = session(Drifts(), HONEST, **few, tolerance=tau)
-    assert exact.n_retrained == 46
+    design = ClusterDesign(23)
+    provers, verifiers = secrets_of(2)
+    prover = Prover(Drifts(), HONEST, tolerance=tau, secret=provers)
+    verifier = Verifier(FUNCTION, design=design, clip=CLIP, tolerance=tau, secret=verifiers)
+    asked = header(exchange(prover, verifier)[2])
+    drifted = verifier.verdict
+    assert drifted.n_retrained == 46
     assert drifted.outcome is Outcome.ACCEPT
+    masks, seeds = design.draw(int(asked.seed, 16), 60)
+    exact = judge_gap(
+        Criterion(clip=CLIP),
+        design,
+        masks,
+        FUNCTION(masks, seeds),
+        LinearScores.of(HONEST),
+        delta=0.04,
+    )
     assert session(Drifts(), HONEST, seed=2).details["check"] == "spot check"
     assert session(Drifts(), HONEST, seed=2, tolerance=0.5 * tau).details["check"] == "spot check"
+    # Always on the same side, every check passes and the whole does not.
+    one_sided = session(Drifts(one_sided=True), HONEST, seed=2, design=design, tolerance=tau)
+    assert one_sided.details["check"] == "drift"
+    assert one_sided.n_retrained == 2 * 46  # all were trained again before the accusation
     root = np.sqrt(drifted.gap_upper) - np.sqrt(exact.gap_upper)
     assert tau * 0.9 < root[0] * np.sqrt(FUNCTION.variance[0]) < tau * 1.5
     # A tolerance that could hide the whole of ε leaves nothing to accept.
@@ -244,12 +277,12 @@ def test_drift_within_the_tolerance_is_allowed_and_paid_for():
 def test_other_p_several_targets_and_seed_noise():
     function = smooth_function(40, p=0.4, n_targets=3, noise=0.1)
     design = ClusterDesign(300, 2, p=0.4, rho=0.4)
-    terms = {"p": 0.4, "design": design, "clip": 30.0, "epsilon": 0.1, "seed": 1}
-    honest = run(Prover(function, function.best, p=0.4), Verifier(function, **terms))
+    terms = {"p": 0.4, "design": design, "clip": 30.0, "epsilon": 0.1}
+    honest = meet(function, function.best, function, 1, **terms)
     assert honest.outcome is Outcome.ACCEPT
     assert honest.n_targets == 3
     wrong = with_gap(function, 0.3)
-    assert run(Prover(function, wrong, p=0.4), Verifier(function, **terms)).outcome is Outcome.ABORT
+    assert meet(function, wrong, function, 1, **terms).outcome is Outcome.ABORT
 
 
 def test_weighted_checks_accept_the_honest_and_catch_answers_from_the_scores():
@@ -285,7 +318,7 @@ def test_outputs_that_suffice_only_if_all_are_true_are_inconclusive():
 
 
 def test_a_budget_limits_the_challenge():
-    verdict = run(Prover(FUNCTION, HONEST), Verifier(FUNCTION, seed=0, budget=10))
+    verdict = run(Prover(FUNCTION, HONEST), Verifier(FUNCTION, budget=10))
     assert verdict.n_prover_retrained == 10
     with pytest.raises(ValueError, match="budget: expected at least 96"):
         Verifier(FUNCTION, design=DESIGN, budget=95)
@@ -293,9 +326,9 @@ def test_a_budget_limits_the_challenge():
 
 def test_an_absolute_epsilon():
     scaled = CubeFunction(60, {s: 3.0 * c for s, c in FUNCTION.terms.items()})
-    terms = {"relative": False, "seed": 4, "clip": 30.0}
-    assert run(Prover(scaled, scaled.best), Verifier(scaled, epsilon=0.5, **terms))
-    assert not run(Prover(scaled, scaled.best), Verifier(scaled, epsilon=0.05, **terms))
+    terms = {"relative": False, "clip": 30.0}
+    assert meet(scaled, scaled.best, scaled, 4, epsilon=0.5, **terms)
+    assert not meet(scaled, scaled.best, scaled, 4, epsilon=0.05, **terms)
 
 
 @pytest.mark.parametrize("truth", [0, 1, 7, 94, 95])
@@ -321,17 +354,7 @@ def test_designs_come_back_from_their_words(words):
         if cluster
         else ResidualParameters(n_pairs=7, rho=0.2)
     )
-    digest = "00" * 32
-    challenge = Challenge(
-        session=digest,
-        parent=digest,
-        nonce=digest,
-        design=parameters,
-        p=0.4,
-        clip=1.0,
-        seed="0" * 16,
-    )
-    design = design_of(challenge)
+    design = design_of(parameters, 0.4)
     assert (design.p, design.rho) == (0.4, 0.2)
     assert design.n_evaluations == 42
 
@@ -359,7 +382,7 @@ def test_unknown_ways_to_draw_checks_are_refused(terms, message):
 def test_weighted_checks_may_all_stay_out(monkeypatch):
     """As rarely as a lie is to be missed: nothing is retrained then, and the acceptance stands."""
     nothing = np.empty(0, dtype=np.int64)
-    monkeypatch.setattr("pyattr.protocol.gap_session.draw_weighted", lambda chances: nothing)
+    monkeypatch.setattr(SecretChecks, "weighted", lambda checks, chances: nothing)
     verdict = session(FUNCTION, HONEST, seed=1, sampling="weighted", design=ClusterDesign(128))
     assert verdict.outcome is Outcome.ACCEPT
     assert verdict.n_retrained == verdict.details["n_checked"] == 0
@@ -368,10 +391,9 @@ def test_weighted_checks_may_all_stay_out(monkeypatch):
 @pytest.mark.parametrize(("clip", "accepted"), [(CLIP, True), (1.0, False)])
 def test_a_session_that_clips_outputs_is_never_an_acceptance(clip, accepted):
     """At b = 1 a third of the outputs are clipped: what is verified is another function than f."""
-    prover, verifier = (
-        Prover(FUNCTION, HONEST),
-        Verifier(FUNCTION, n_train=60, n_targets=1, seed=3, clip=clip, epsilon=0.3, design=DESIGN),
-    )
+    provers, verifiers = secrets_of(3)
+    prover = Prover(FUNCTION, HONEST, clip=clip, secret=provers)  # which agreed to it
+    verifier = Verifier(FUNCTION, clip=clip, epsilon=0.3, design=DESIGN, secret=verifiers)
     verdict = run(prover, verifier)
     assert (verdict.outcome is Outcome.ACCEPT) == accepted
     assert (verdict.details["challenge_clipped_share"] > 0.01) != accepted

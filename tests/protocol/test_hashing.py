@@ -11,6 +11,7 @@ from pyattr.protocol.hashing import (
     SALT_BYTES,
     commit,
     equal,
+    keystream,
     labelled_hash,
     message_hash,
     session_id,
@@ -30,7 +31,7 @@ def test_different_lists_of_parts_never_collide():
 
 def test_a_digest_serves_one_purpose():
     part = b"a" * 32
-    assert len({message_hash(part), session_id(part, b""), labelled_hash("x", part)}) == 3
+    assert len({message_hash(part), session_id(part), labelled_hash("x", part)}) == 3
     # A label cannot be stretched into its first part.
     assert labelled_hash("xy", b"z") != labelled_hash("x", b"yz")
 
@@ -57,6 +58,14 @@ def test_commitment_changes_with_everything_in_it():
 def test_commitment_needs_its_salt():
     with pytest.raises(ValueError, match="salt: expected 32 bytes, got 31"):
         commit(SALT[1:], {"scores": SCORES})
+
+
+def test_a_keystream_serves_one_purpose_and_one_key():
+    key, other = bytes(32), bytes([1, *bytes(31)])
+    streams = [keystream("a", 64, key), keystream("b", 64, key), keystream("a", 64, other)]
+    streams += [keystream("a", 64, key, b""), keystream("a", 64, b"", key)]
+    assert len(set(streams)) == 5
+    assert keystream("a", 100, key)[:64] == streams[0]
 
 
 def test_equal():

@@ -15,8 +15,10 @@ from pyattr import Attribution
 from pyattr.errors import Rejected
 from pyattr.protocol import Prover, Verifier, run
 from pyattr.protocol.challenges import chosen_rows, row_blocks
-from pyattr.protocol.method import Secrets, Terms
+from pyattr.protocol.checks import SecretChecks
+from pyattr.protocol.method import Asked, Terms
 from pyattr.protocol.paper_session import PaperMethod
+from pyattr.protocol.randomness import VerifierSecrets, secret_of
 from pyattr.verification.bounds import hoeffding_radius
 from pyattr.verification.evaluate import Evaluator
 from pyattr.verification.judge import Criterion
@@ -27,11 +29,11 @@ from pyattr.verification.residual import (
     residual_radius,
 )
 from pyattr.verification.scores import LinearScores
-from pyattr.verification.spot_check import draw_checks, n_checks
+from pyattr.verification.spot_check import n_checks
 from pyattr.verification.verdict import Outcome
 
 EPSILON = 0.69
-SEED = 1  # the pilot's mean is 0 then, which makes the plan as small as it can be
+SEED = 5  # the pilot's mean is 0 then, which makes the plan as small as it can be
 MAJORITY = np.array([[1.0 if (b & 31).bit_count() >= 3 else -1.0] for b in range(256)], np.float32)
 
 
@@ -52,14 +54,14 @@ TERMS = {
     "epsilon": EPSILON,
     "clip": 1.0,
     "budget": 2**27,
-    "seed": SEED,
+    "secret": secret_of(SEED),
 }
+ASKED = Asked(12345, SecretChecks(bytes(32), "00" * 32))
 
 
 def method():
-    terms = Terms(
-        Criterion(epsilon=EPSILON), 16, 1, Secrets.draw(SEED), 2**27, 0.0, 0.2, draw_checks
-    )
+    own = VerifierSecrets.of(secret_of(SEED))
+    terms = Terms(Criterion(epsilon=EPSILON), 16, 1, own.pilot, own.fresh, 2**27, 0.0, 0.2)
     evaluate = Evaluator(majority, 1, clip=1.0)
     started = PaperMethod(evaluate, terms)
     return started, started.choose_design()
@@ -70,7 +72,7 @@ def outputs():
     _, design = method()
     assert design.n_evaluations < 2e7
     true = np.empty((design.n_evaluations, 1), np.float32)
-    for start, masks, seeds in row_blocks(design, Secrets.draw(SEED).challenge, 16):
+    for start, masks, seeds in row_blocks(design, ASKED.seed, 16):
         true[start : start + len(masks)] = majority(masks, seeds)
     true.flags.writeable = False
     return true
@@ -102,7 +104,7 @@ def test_honest_is_accepted_over_a_whole_session():
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, 2.5])
 def test_wrong_scores_are_aborted(outputs, factor):
-    verdict = method()[0].judge(LinearScores.of(scores(factor)), outputs)
+    verdict = method()[0].judge(LinearScores.of(scores(factor)), outputs, ASKED)
     assert verdict.outcome is Outcome.ABORT
     assert "above ε/2" in verdict.reason
 
@@ -113,7 +115,7 @@ def test_outputs_from_the_scores_are_caught(outputs):
     _, design = method()
     cheap = outputs.copy()
     n = 2_000_000
-    for start, masks, _ in row_blocks(design, Secrets.draw(SEED).challenge, 16):
+    for start, masks, _ in row_blocks(design, ASKED.seed, 16):
         if start >= n:
             break
         votes = np.bitwise_count(masks.packed[:, :1] & 7)
@@ -121,7 +123,7 @@ def test_outputs_from_the_scores_are_caught(outputs):
     with pytest.raises(
         Rejected, match=r"spot check: observed .* outputs differ, allowed equal bytes"
     ):
-        method()[0].judge(LinearScores.of(scores()), cheap)
+        method()[0].judge(LinearScores.of(scores()), cheap, ASKED)
 
 
 def test_more_corruption_than_the_verdict_covers_is_caught(outputs):
@@ -134,7 +136,7 @@ def test_more_corruption_than_the_verdict_covers_is_caught(outputs):
     changed = outputs.copy()
     changed[rows] *= -1
     with pytest.raises(Rejected, match="spot check"):
-        started.judge(LinearScores.of(scores()), changed)
+        started.judge(LinearScores.of(scores()), changed, ASKED)
 
 
 def test_below_the_plan_the_verdict_is_inconclusive():

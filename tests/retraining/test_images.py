@@ -58,6 +58,9 @@ def test_the_checksum_is_that_of_the_features_however_they_are_kept():
     expected = zlib.crc32(FEATURES.tobytes())
     assert pool(FEATURES).crc32()["train_features"] == expected
     assert pool(ImagesInMemory(BYTES)).crc32()["train_features"] == expected
+    kept = pool(ImagesInMemory(BYTES))
+    np.testing.assert_array_equal(kept.arrays()["train_features"], FEATURES)
+    assert {name: zlib.crc32(a.tobytes()) for name, a in kept.arrays().items()} == kept.crc32()
     assert pool(ImagesInMemory(BYTES[::-1])).crc32()["train_features"] != expected
 
 

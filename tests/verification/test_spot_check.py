@@ -11,8 +11,8 @@ from scipy import stats
 
 from pyattr.verification.spot_check import (
     check_probabilities,
-    draw_checks,
-    draw_weighted,
+    choose_rows,
+    choose_weighted,
     fewest_hiding,
     miss_probability,
     n_checks,
@@ -37,28 +37,42 @@ def test_the_count_is_the_smallest_that_suffices():
     assert n_checks(10, 1, 0.001) == 10
 
 
+def uniforms(rng, n):
+    return rng.integers(0, 2**64, n, dtype=np.uint64)
+
+
 def test_checks_catch_corruption_at_the_stated_rate():
     """5% corrupted outputs, checks for a 5% miss: 4,000 draws. Misses beyond 0.05 + 4 standard errors
     (0.064) happen to a right count 3e-5 of the time; half the checks miss 22%, which would be seen."""
     n, w = 200, 10
     k = n_checks(n, w, 0.05)
-    corrupted = np.arange(w)
+    corrupted, rng = np.arange(w), np.random.default_rng(11)
 
     def missed(n_checked: int) -> float:
         return float(
-            np.mean([not np.isin(corrupted, draw_checks(n, n_checked)).any() for _ in range(4_000)])
+            np.mean(
+                [
+                    not np.isin(corrupted, choose_rows(uniforms(rng, n), n_checked)).any()
+                    for _ in range(4_000)
+                ]
+            )
         )
 
     assert missed(k) < 0.064
     assert missed(k // 2) > 0.15
 
 
-def test_checks_are_sorted_distinct_and_not_repeated_between_calls():
-    """Two draws of 50 out of 1000 agree with probability 1e-85."""
-    first, second = draw_checks(1000, 50), draw_checks(1000, 50)
-    assert (np.diff(first) > 0).all()
-    assert first.size == 50
-    assert not np.array_equal(first, second)
+def test_checks_are_the_rows_with_the_smallest_numbers():
+    numbers = np.array([7, 3, 9, 3, 2**64 - 1, 0], dtype=np.uint64)
+    assert choose_rows(numbers, 3).tolist() == [1, 3, 5]
+    assert choose_rows(numbers, 2).tolist() == [1, 5]  # of two that are equal, the first
+    assert choose_rows(numbers, 6).tolist() == list(range(6))
+    assert choose_weighted(numbers, np.array([0.0, 1.0, 0.0, 0.5, 1.0, 1e-9])).tolist() == [
+        1,
+        3,
+        4,
+        5,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -108,10 +122,10 @@ def test_weighted_checks_miss_any_set_that_hides_enough_at_the_stated_rate():
         assert shares[list(members)].sum() == pytest.approx(1.0)
     caught = dict.fromkeys(sets, 0)
     caught_lax = dict(caught)
-    n_draws = 4_000
+    n_draws, rng = 4_000, np.random.default_rng(12)
     for _ in range(n_draws):
         for counts, chances in ((caught, probabilities), (caught_lax, lax)):
-            drawn = draw_weighted(chances)
+            drawn = choose_weighted(uniforms(rng, len(chances)), chances)
             for name, members in sets.items():
                 counts[name] += bool(np.isin(drawn, list(members)).any())
     for name in sets:
@@ -122,10 +136,10 @@ def test_weighted_checks_miss_any_set_that_hides_enough_at_the_stated_rate():
 def test_weighted_checks_come_at_their_own_rates():
     """Each output as often as its probability says, independently (χ² test, false-alarm rate 1e-4)."""
     probabilities = np.linspace(0.05, 0.95, 19)
-    n_draws = 3_000
+    n_draws, rng = 3_000, np.random.default_rng(13)
     drawn = np.zeros((n_draws, 19), dtype=bool)
     for row in drawn:
-        row[draw_weighted(probabilities)] = True
+        row[choose_weighted(uniforms(rng, 19), probabilities)] = True
     score = (drawn.sum(axis=0) - n_draws * probabilities) / np.sqrt(
         n_draws * probabilities * (1.0 - probabilities)
     )

@@ -1,0 +1,108 @@
+"""`pyattr calibrate`: how far two honest parties' outputs lie apart.
+
+Each party runs `pyattr calibrate run` with the agreed options and sends the file to the other; each then
+runs `pyattr calibrate compare`, and both find the same record for the manifest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pyattr.commands.options import FILE, fail, job_of, job_options
+
+if TYPE_CHECKING:
+    from pyattr.protocol.calibration import Calibration
+
+__all__ = ["calibrate"]
+
+
+@click.group("calibrate")
+def calibrate() -> None:
+    """Find the tolerance of a session between unlike machines.
+
+    On machines of one platform class outputs are equal to the byte, and no tolerance is needed.
+
+    \b
+    Example:
+      pyattr calibrate run --model mlp --clip 20 ours.safetensors
+      pyattr calibrate compare ours.safetensors theirs.safetensors
+    """  # noqa: D301 - click's mark for lines to be kept
+
+
+@calibrate.command("run")
+@job_options
+@click.option("--p", type=float, default=0.5, show_default=True, help="Share of a mask.")
+@click.option("--clip", type=float, required=True, help="b of the session.")
+@click.option("--n-rows", type=int, default=256, show_default=True, help="Masks to train.")
+@click.option("--replay-seed", type=int, default=0, show_default=True, help="Public: of the masks.")
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+def run_command(
+    out: Path, p: float, clip: float, n_rows: int, replay_seed: int, **job: Any
+) -> None:
+    """Train the public rows and write the outputs to OUT.
+
+    The options have to be the same on both sides.
+
+    \b
+    Example:
+      pyattr calibrate run --model mlp --clip 20 ours.safetensors
+    """  # noqa: D301
+    from pyattr.protocol.calibration import replay
+
+    described = job_of(**job)
+    sizes = (described.n_train, described.n_targets)
+    try:
+        made = replay(described.retrain, *sizes, p=p, clip=clip, n_rows=n_rows, seed=replay_seed)
+        made.save(out)
+    except (ValueError, OSError, RuntimeError) as error:
+        fail(error)
+    trained = made.terms.n_rows + made.terms.n_repeats
+    click.echo(
+        f"{trained} trainings of {described.n_targets} targets in {out}, digest {made.digest}"
+    )
+
+
+@calibrate.command("compare")
+@click.option("--n-checks", type=int, default=100, show_default=True, help="Spot checks.")
+@click.option("--alarm", type=float, default=0.05, show_default=True, help="False alarms.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest's record alone.")
+@click.argument("ours", type=FILE)
+@click.argument("theirs", type=FILE)
+def compare_command(ours: Path, theirs: Path, n_checks: int, alarm: float, as_json: bool) -> None:
+    """Find the tolerance from two replays, OURS and THEIRS.
+
+    Fails where no tolerance is defensible, and says what to do. The order of the files makes no
+    difference.
+
+    \b
+    Example:
+      pyattr calibrate compare ours.safetensors theirs.safetensors
+    """  # noqa: D301
+    import msgspec
+
+    from pyattr.errors import ProtocolError
+    from pyattr.protocol import calibration
+
+    try:
+        pair = (calibration.Replay.load(file) for file in (ours, theirs))
+        found = calibration.calibrate(*pair, n_checks=n_checks, alarm=alarm)
+    except (ValueError, OSError, ProtocolError) as error:
+        fail(error)
+    if not as_json:
+        click.echo(_in_words(found))
+    click.echo(msgspec.json.encode(found).decode())
+
+
+def _in_words(found: Calibration) -> str:
+    """What was found, in a sentence or two."""
+    if found.tolerance == 0.0:
+        return f"All bytes of {found.terms.n_rows} rows are equal: tolerance 0."
+    return (
+        f"Tolerance {found.tolerance:.3g}: {found.factor:.3g} times the largest difference of "
+        f"{found.terms.n_rows} rows, {found.tolerance / found.smallest_sd:.2g} of the smallest standard "
+        f"deviation over seeds. Of {found.n_checks} honest spot checks one exceeds it with "
+        f"probability at most {found.alarm:g}."
+    )

@@ -1,0 +1,159 @@
+"""Options that several commands share, and the way they fail."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from pyattr.transport.job import Job
+
+__all__ = [
+    "ERROR",
+    "EXIT_CODES",
+    "FILE",
+    "fail",
+    "job_of",
+    "job_options",
+    "one_line",
+    "place_options",
+    "placed_job",
+]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+EXIT_CODES = {"ACCEPT": 0, "ABORT": 1, "INCONCLUSIVE": 2}
+ERROR = 3
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class CommandError(click.ClickException):
+    """One sentence on standard error, and the exit code of an error."""
+
+    exit_code = ERROR
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks."""
+    words = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        words = f"{error.filename}: {error.strerror.lower()}"
+    return " ".join(words.split()) or type(error).__name__
+
+
+def fail(error: BaseException) -> NoReturn:
+    """End a command with an error's message."""
+    raise CommandError(one_line(error)) from error
+
+
+_SOURCE = click.option(
+    "--source",
+    metavar="MODULE:NAME",
+    help="Own training code: a Job, an ensemble, or a function that makes one.",
+)
+_PATH = click.option("--path", metavar="PATH", help="Folder or archive of the dataset.")
+_DEVICE = click.option("--device", default="cpu", show_default=True, help="Where to train.")
+_JOB = (
+    _SOURCE,
+    click.option(
+        "--dataset",
+        type=click.Choice(["digits", "fashion-mnist", "cifar10"]),
+        default="digits",
+        show_default=True,
+        help="Images to train on.",
+    ),
+    click.option(
+        "--model",
+        type=click.Choice(["softmax", "mlp"]),
+        default="softmax",
+        show_default=True,
+        help="Softmax regression, or a network with one hidden layer.",
+    ),
+    click.option("--n-train", type=int, default=1000, show_default=True, help="Examples."),
+    click.option("--n-test", type=int, default=32, show_default=True, help="Targets."),
+    click.option("--dataset-seed", type=int, default=0, show_default=True, help="Which examples."),
+    _PATH,
+    _DEVICE,
+)
+
+
+def job_options(command: Command) -> Command:
+    """Add options that say what is trained."""
+    for option in reversed(_JOB):
+        command = option(command)
+    return command
+
+
+def place_options(command: Command) -> Command:
+    """Add options that say where on this machine the session's own recipe finds code and data."""
+    for option in (_DEVICE, _PATH, _SOURCE):
+        command = option(command)
+    return command
+
+
+def job_of(
+    source: str | None,
+    dataset: str,
+    model: str,
+    n_train: int,
+    n_test: int,
+    dataset_seed: int,
+    path: str | None,
+    device: str,
+) -> Job:
+    """What `job_options` ask for.
+
+    Raises
+    ------
+    CommandError
+        If there is no such job.
+    """
+    from pyattr.transport.job import image_job
+
+    try:
+        if source is not None:
+            return _imported(source)
+        return image_job(
+            dataset, model, n_train, n_test, dataset_seed=dataset_seed, path=path, device=device
+        )
+    except ImportError as error:
+        raise CommandError(f"{one_line(error)}: pip install 'pyattr[demo]'") from error
+    except (ValueError, OSError, RuntimeError) as error:
+        fail(error)
+
+
+def _imported(source: str) -> Job:
+    from pyattr.transport.job import imported_job
+
+    _look_here()
+    return imported_job(source)
+
+
+def _look_here() -> None:
+    """Let own code be found in the current directory, as `python -m` does."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+
+
+def placed_job(recipe: dict[str, Any], source: str | None, path: str | None, device: str) -> Job:
+    """The job of a manifest, with `place_options`.
+
+    Raises
+    ------
+    CommandError
+        If it cannot be made here.
+    """
+    from pyattr.transport.job import job_of_recipe
+
+    if source is not None:
+        _look_here()
+    try:
+        return job_of_recipe(recipe, source=source, path=path, device=device)
+    except ImportError as error:
+        raise CommandError(f"{one_line(error)}: pip install 'pyattr[demo]'") from error
+    except (ValueError, OSError, RuntimeError) as error:
+        fail(error)

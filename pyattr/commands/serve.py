@@ -1,0 +1,204 @@
+"""`pyattr serve` and `pyattr verify`: a session over HTTP."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pyattr.commands.failure import SessionCommand
+from pyattr.commands.options import (
+    EXIT_CODES,
+    job_of,
+    job_options,
+)
+from pyattr.commands.terms import agreed_terms, check_same, stated_terms, subject_of, terms_options
+from pyattr.commands.token import read_token
+from pyattr.errors import bad_value
+
+if TYPE_CHECKING:
+    from pyattr.transport.client import ProverClient, Tell
+
+__all__ = ["serve_command", "verify_command"]
+
+_FILE: Final = click.Path(dir_okay=False, path_type=Path)
+_JOB: Final = (
+    "source",
+    "dataset",
+    "model",
+    "n_train",
+    "n_test",
+    "dataset_seed",
+    "path",
+    "device",
+)
+_FOLDER: Final = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command("serve", cls=SessionCommand)
+@click.option("--attribution", type=_FILE, required=True, help="What is to be verified.")
+@click.option("--key", type=_FILE, required=True, help="Your private key.")
+@click.option("--verifier-key", type=_FILE, required=True, help="The verifier's public key.")
+@click.option("--state", type=_FOLDER, required=True, help="Folder for all sessions.")
+@terms_options
+@click.option("--max-trainings", type=int, default=2**20, show_default=True, help="Of a session.")
+@click.option("--open-sessions", type=int, default=4, show_default=True, help="At a time.")
+@click.option("--per-claim", type=int, default=100, show_default=True, help="Sessions, ever.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=int, default=8750, show_default=True, help="0 for any that is free.")
+@click.option("--token-file", type=_FILE, help="Bearer token that requests must have.")
+@click.option("--tls-cert", type=_FILE, help="Certificate, PEM.")
+@click.option("--tls-key", type=_FILE, help="Its private key, PEM.")
+@job_options
+def serve_command(**options: Any) -> None:
+    """Answer a verifier over HTTP.
+
+    Sessions are kept in a folder and go on after a restart. Needs a token to listen on more than this
+    machine; TLS by certificate and key, or by a server in front of this one.
+
+    \b
+    Example:
+      pyattr serve --attribution scores.safetensors --dataset digits --key prover \\
+        --verifier-key verifier.pub --state sessions
+    """  # noqa: D301 - click's mark for lines to be kept
+    from pyattr.transport.listener import Address, is_loopback, listen, server_of
+    from pyattr.transport.server import Limits, application
+
+    token = read_token(options.pop("token_file"))
+    where = _taken(options, "host", "port", "tls_cert", "tls_key")
+    address = Address(where["host"], where["port"], where["tls_cert"], where["tls_key"])
+    if not is_loopback(address.host) and token is None:
+        raise bad_value("token_file", "a token, to be reached from other machines", "none")
+    if not is_loopback(address.host) and address.certificate is None:
+        click.echo(
+            "Without --tls-cert, others on the way can read the token and outputs.", err=True
+        )
+    limits = Limits()
+    with _host(options) as host:
+        server = server_of(application(host, limits, token), address, limits)
+        opened, url = listen(address)
+        _say(f"listening on {url}, key {host.terms.key.public.hex}")
+        server.run(sockets=[opened])
+
+
+@contextmanager
+def _host(options: dict[str, Any]) -> Iterator[Any]:
+    from pyattr.attribution import load_attribution
+    from pyattr.protocol.signing import PublicKey, SigningKey
+    from pyattr.transport.host import Host
+    from pyattr.transport.terms import Quotas, Terms
+
+    attribution = load_attribution(options.pop("attribution"))
+    quotas = Quotas(**_taken(options, "open_sessions", "per_claim"))
+    root = options.pop("state")
+    key = SigningKey.load(options.pop("key"))
+    verifier = PublicKey.load(options.pop("verifier_key"))
+    job = job_of(**_taken(options, *_JOB))
+    agreed = agreed_terms(options)
+    terms = Terms(
+        job.retrain, attribution, key, verifier, subject=subject_of(job), **agreed, **options
+    )
+    host = Host(root, terms, quotas, _say)
+    try:
+        yield host
+    finally:
+        host.stop()
+
+
+def _taken(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Remove some options from a command's, and return them."""
+    return {name: options.pop(name) for name in names}
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@click.command("verify", cls=SessionCommand)
+@click.option("--prover", metavar="URL", required=True, help="Of `pyattr serve`.")
+@click.option("--key", type=_FILE, required=True, help="Your private key.")
+@click.option("--prover-key", type=_FILE, required=True, help="The prover's public key.")
+@click.option("--state", type=_FOLDER, required=True, help="Folder for this session.")
+@click.option("--ledger", type=_FILE, help="Of the sessions of all claims; else the user's.")
+@click.option("--token-file", type=_FILE, help="Bearer token, as the prover has it.")
+@click.option("--ca", type=_FILE, help="Who vouches for the server, PEM; else the system's.")
+@click.option("--seconds", type=float, default=86400.0, show_default=True, help="For everything.")
+@terms_options
+@click.option(
+    "--sampling", type=click.Choice(["uniform", "weighted"]), default="uniform", help="Of checks."
+)
+@job_options
+def verify_command(**options: Any) -> None:
+    """Verify a prover's attribution over HTTP.
+
+    Exits with 0 for ACCEPT, 1 for ABORT, 2 for INCONCLUSIVE, 3 if there is no verdict. The same command
+    goes on with a session that was interrupted.
+
+    \b
+    Example:
+      pyattr verify --prover http://127.0.0.1:8750 --dataset digits --key verifier \\
+        --prover-key prover.pub --state session
+    """  # noqa: D301
+    from pyattr.transport.client import ProverClient
+
+    connection = _taken(options, "prover", "token_file", "ca", "seconds")
+    with ProverClient(
+        connection["prover"],
+        token=read_token(connection["token_file"]),
+        ca=connection["ca"],
+        seconds=connection["seconds"],
+    ) as client:
+        sys.exit(_verify(client, options))
+
+
+def _verify(client: ProverClient, options: dict[str, Any]) -> int:
+    """Hold the session; returns the exit code of its outcome."""
+    from pyattr.protocol.signing import PublicKey, SigningKey
+    from pyattr.transport.client import DeadlineError, RefusedError, hold_session, send_decision
+    from pyattr.transport.directory import SessionDirectory
+    from pyattr.transport.ledger import Ledger
+    from pyattr.transport.side import VerifierSide
+
+    key = SigningKey.load(options.pop("key"))
+    prover = PublicKey.load(options.pop("prover_key"))
+    state, ledger = options.pop("state"), Ledger.at(options.pop("ledger"))
+    job = job_of(**_taken(options, *_JOB))
+    terms = stated_terms(options) | options
+    terms |= {"n_train": job.n_train, "n_targets": job.n_targets, "subject": subject_of(job)}
+    with SessionDirectory(state, "verifier", create=True) as directory, _bar() as tell:
+        # No progress of own trainings: how many rows are checked is nobody's to see.
+        side = VerifierSide(directory, job.retrain, key, prover, ledger, terms)
+        check_same(side.end.manifest, terms)
+        verdict = hold_session(side, client, tell)
+        try:
+            send_decision(side, client)
+        except (RefusedError, DeadlineError) as error:
+            click.echo(f"The prover was not told: {error}", err=True)
+    click.echo(f"{verdict.outcome}: {verdict.reason}")
+    click.echo(f"Session {side.end.session}, {verdict.n_retrained} trainings here.", err=True)
+    return EXIT_CODES[verdict.outcome.value]
+
+
+@contextmanager
+def _bar() -> Iterator[Tell]:
+    """A bar on standard error for the prover's trainings; nothing where that is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("prover"),
+        BarColumn(None),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        task = bars.add_task("prover", total=None)
+
+        def tell(done: int, planned: int) -> None:
+            bars.update(task, completed=done, total=planned)
+
+        yield tell

@@ -1,0 +1,1 @@
+"""Sessions kept in files: the directory of a session, the δ ledger, and what is trained."""
