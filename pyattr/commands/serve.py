@@ -18,7 +18,14 @@ from pyattr.commands.options import (
     job_of,
     job_options,
 )
-from pyattr.commands.terms import agreed_terms, check_same, stated_terms, subject_of, terms_options
+from pyattr.commands.terms import (
+    agreed_terms,
+    check_same,
+    check_subject,
+    stated_terms,
+    subject_of,
+    terms_options,
+)
 from pyattr.commands.token import read_token
 from pyattr.errors import bad_value
 
@@ -48,6 +55,7 @@ _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 @click.option("--state", type=_FOLDER, required=True, help="Folder for all sessions.")
 @terms_options
 @click.option("--max-trainings", type=int, default=2**20, show_default=True, help="Of a session.")
+@click.option("--min-trainings", type=int, default=16, show_default=True, help="Of a session.")
 @click.option("--open-sessions", type=int, default=4, show_default=True, help="At a time.")
 @click.option("--per-claim", type=int, default=100, show_default=True, help="Sessions, ever.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -175,6 +183,7 @@ def _verify(client: ProverClient, options: dict[str, Any]) -> int:
         # No progress of own trainings: how many rows are checked is nobody's to see.
         side = VerifierSide(directory, job.retrain, key, prover, ledger, terms)
         check_same(side.end.manifest, terms)
+        check_subject(job, side.end.manifest)
         verdict = hold_session(side, client, tell)
         try:
             send_decision(side, client)

@@ -143,6 +143,7 @@ def init(directory: Path, key: Path, peer: Path, ledger: Path | None, **options:
     with _verifier(directory, key, peer, job, ledger, terms) as side:
         manifest = side.end.manifest
         check_same(manifest, terms)
+        check_subject(job, manifest)
         click.echo(f"{directory}: invitation, claim {manifest.claim()[:16]}")
 
 
@@ -186,9 +187,18 @@ def _resumed(
 @click.option(
     "--max-trainings", type=int, default=2**20, show_default=True, help="Largest challenge."
 )
+@click.option(
+    "--min-trainings", type=int, default=16, show_default=True, help="Smallest challenge."
+)
 @job_options
 def commit(
-    directory: Path, key: Path, peer: Path, attribution: Path, max_trainings: int, **options: Any
+    directory: Path,
+    key: Path,
+    peer: Path,
+    attribution: Path,
+    max_trainings: int,
+    min_trainings: int,
+    **options: Any,
 ) -> None:
     """Prover: agree to the terms and bind yourself to the scores.
 
@@ -199,7 +209,8 @@ def commit(
       pyattr session commit DIR --key prover.key --peer verifier.key.pub \\
         --attribution scores.safetensors --n-train 500
     """  # noqa: D301
-    agreed = agreed_terms(options) | {"max_trainings": max_trainings}
+    sizes = {"max_trainings": max_trainings, "min_trainings": min_trainings}
+    agreed = agreed_terms(options) | sizes
     job = job_of(**options)
     with _prover(directory, key, peer, attribution, job, agreed) as side:
         _need(side.advance(stop=2), 2, "an invitation (0-invitation.dsse)")
@@ -284,7 +295,9 @@ def respond(directory: Path, key: Path, peer: Path, attribution: Path, **place: 
     manifest = _manifest(directory, _read_keys(key, peer)[1])
     job = placed_job(manifest.subject.recipe, **place)
     check_subject(job, manifest)
-    terms = {"p": manifest.p, "clip": manifest.clip, "tolerance": manifest.tolerance}
+    # Whether b was agreed on is what `commit` compared; one that was not may still cut off too much.
+    clip = manifest.clip if manifest.clip_agreed else None
+    terms = {"p": manifest.p, "clip": clip, "tolerance": manifest.tolerance}
     most = manifest.design.n_outputs
     with _prover(directory, key, peer, attribution, job, terms | {"max_trainings": most}) as side:
         n_messages = side.advance()
@@ -382,7 +395,7 @@ def audit_command(
         n_repeated = None if rerun == "all" else int(rerun)
         manifest = stated_manifest(directory)
         job = placed_job(manifest.subject.recipe, **place)
-        check_subject(job, manifest)
+        check_subject(job, manifest, exact=True)
         retrain = job.retrain
     result = audit_directory(directory, *keys, retrain=retrain, n_repeated=n_repeated)
     outcome = None if result.verdict is None else result.verdict.outcome.value
@@ -436,6 +449,6 @@ def show(directory: Path, as_json: bool) -> None:
     click.echo(f"decision: {decision or 'none yet'}")
     for name, value in terms.items():
         if not isinstance(value, dict):
-            click.echo(f"  {name}: {value}")
+            click.echo(f"  {name}: {value!r}")
     for name, value in terms.get("subject", {}).items():
-        click.echo(f"  {name}: {value}")
+        click.echo(f"  {name}: {value!r}")

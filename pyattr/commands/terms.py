@@ -85,14 +85,19 @@ def agreed_terms(options: dict[str, Any]) -> dict[str, Any]:
     """What `terms_options` say, as arguments of a `Prover`: all that it will not be talked out of."""
     terms = stated_terms(options)
     own = {name: terms.pop(name) for name in ("p", "clip", "tolerance")}
-    if terms["budget"] is None:
-        terms.pop("budget")
-    fixed = {"bound": "chi2", "relative": True, "intercept": "refit"}
+    fixed = {
+        "bound": "chi2",
+        "relative": True,
+        "intercept": "refit",
+        "spot_check_share": 0.2,
+        "design_agreed": False,
+        "clip_agreed": own["clip"] is not None,
+    }
     return own | {"agreed": terms | fixed}
 
 
 def check_same(manifest: Manifest, terms: Mapping[str, Any]) -> None:
-    """Refuse options that are not those that a session began with.
+    """Refuse options that are not those that a session began with; see `check_subject` for the subject.
 
     Raises
     ------
@@ -103,14 +108,16 @@ def check_same(manifest: Manifest, terms: Mapping[str, Any]) -> None:
 
     given = {**terms, "clip_agreed": terms["clip"] is not None}
     given["clip"] = manifest.clip if terms["clip"] is None else as_clip(terms["clip"])
-    for name in sorted(given.keys() & set(manifest.__struct_fields__)):
+    for name in sorted((given.keys() & set(manifest.__struct_fields__)) - {"subject"}):
         expected, got = getattr(manifest, name), given[name]
         if expected != got:
             raise bad_value(name, f"{expected!r}, as the session began", repr(got))
 
 
-def check_subject(job: Job, manifest: Manifest) -> None:
+def check_subject(job: Job, manifest: Manifest, *, exact: bool = False) -> None:
     """Refuse to train on other data, or where equal bytes cannot be expected.
+
+    An auditor's outputs are to be those that an honest verifier's would have been: `exact`, whatever τ is.
 
     Raises
     ------
@@ -119,7 +126,7 @@ def check_subject(job: Job, manifest: Manifest) -> None:
     """
     ours, agreed = subject_of(job), manifest.subject
     for name in agreed.__struct_fields__:
-        if manifest.tolerance > 0.0 and name in ("platform", "versions"):
+        if manifest.tolerance > 0.0 and not exact and name in ("platform", "versions"):
             continue
         if getattr(ours, name) != getattr(agreed, name):
             expected = f"{getattr(agreed, name)!r}, as the manifest says"

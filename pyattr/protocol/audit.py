@@ -131,7 +131,7 @@ def audit(
     secret : bytes
         Of the verifier.
     blocks : sequence of Block
-        The verifier's own trainings, in order.
+        The verifier's own trainings, in order, of a `Journal` with the manifest's subject.
     retrain : callable, optional
         Of the auditor, on the data and the platform of the manifest.
     n_repeated : int, optional
@@ -160,8 +160,9 @@ def audit(
         if not _follow(verifier, messages, result):
             return result
         result.verdict = verifier.verdict
-    except (ProtocolError, AnotherSessionError, NotRecordedError, ValueError) as error:
-        result.note("messages that follow from each other", False, str(error))
+    except (ProtocolError, AnotherSessionError, NotRecordedError, ValueError, MemoryError) as error:
+        found = str(error) or type(error).__name__
+        result.note("messages that follow from each other", False, found)
         return result
     result.n_believed = sum(map(len, asked.masks))
     if retrain is None or not asked.masks:
@@ -251,6 +252,7 @@ def _repeat(
     theirs = canonical(np.clip(np.concatenate(asked.outputs)[rows], -limit, limit))
     ours = canonical(np.clip(retrain(masks[rows], seeds[rows]), -limit, limit))
     n_other = int(differs(theirs, ours, manifest.tolerance).sum())
-    result.n_believed -= len(rows)
+    if manifest.tolerance == 0.0:  # within τ a verifier may have shifted what it says it trained
+        result.n_believed -= len(rows)
     found = f"{len(rows) - n_other} of {len(rows)} alike"
     result.note("verifier's own trainings, repeated", n_other == 0, found)

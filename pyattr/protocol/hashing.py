@@ -36,7 +36,7 @@ def _joined(label: str, parts: tuple[bytes, ...]) -> bytes:
     return b"".join(len(piece).to_bytes(8, "little") + piece for piece in pieces)
 
 
-def labelled_hash(label: str, *parts: bytes) -> str:
+def labelled_hash(label: str, *parts: bytes | memoryview) -> str:
     """Digest of a list of byte strings for one purpose.
 
     Parameters
@@ -98,7 +98,7 @@ def message_hash(message: bytes) -> str:
 
 def tensors_hash(tensors: bytes | memoryview) -> str:
     """Digest of the tensors of a message, as they stand behind its header."""
-    return labelled_hash("tensors/2", bytes(tensors))
+    return labelled_hash("tensors/2", tensors)
 
 
 def session_id(commitment: bytes) -> str:

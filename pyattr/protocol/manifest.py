@@ -192,6 +192,8 @@ class Manifest(Strict, tag="manifest", frozen=True, kw_only=True):
         said, asked = found.terms, (self.n_train, self.n_targets, self.p)
         if (said.n_train, said.n_targets, said.p) != asked:
             raise ValueError(f"calibration: expected one of {asked}, got {said}")
+        if said.clip < self.clip:
+            raise ValueError(f"calibration: expected one with b ≥ {self.clip}, got {said.clip}")
         if found.tolerance != self.tolerance:
             raise ValueError(
                 f"tolerance: expected the calibrated {found.tolerance}, got {self.tolerance}"

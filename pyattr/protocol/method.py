@@ -75,6 +75,8 @@ class Terms:
         Share of delta for missing corrupted outputs.
     sampling : {"uniform", "weighted"}
         How spot checks are chosen (`pyattr.verification.spot_check`).
+    most_checks : int, optional
+        Spot checks that the tolerance was calibrated for: with more, an honest prover would fail too often.
     """
 
     criterion: Criterion
@@ -86,6 +88,7 @@ class Terms:
     tolerance: float
     spot_check_share: float
     sampling: str = "uniform"
+    most_checks: int | None = None
 
     def __post_init__(self) -> None:
         if self.sampling not in ("uniform", "weighted"):
@@ -220,6 +223,13 @@ class Method(ABC):
             If outputs differ from the verifier's own, or lie on one side of them within the tolerance.
         """
         self.details["n_checked"] = len(rows)
+        most = self.terms.most_checks
+        if most is not None and len(rows) > most:
+            reason = (
+                f"{len(rows)} spot checks are needed, and the tolerance was calibrated for {most}"
+            )
+            outcomes = (Outcome.INCONCLUSIVE,) * verdict.n_targets
+            return replace(verdict, outcome=Outcome.INCONCLUSIVE, outcomes=outcomes, reason=reason)
         if not rows.size:  # weighted checks may all stay out, as rarely as a lie is to be missed
             return verdict
         tolerance = self.terms.tolerance

@@ -198,6 +198,7 @@ class Verifier:
             tolerance,
             spot_check_share,
             sampling,
+            calibration.n_checks if calibration is not None and tolerance > 0.0 else None,
         )
         b = None if clip is None else as_clip(check_positive("clip", clip))
         self._evaluate = Evaluator(retrain, terms.n_targets, b, progress)

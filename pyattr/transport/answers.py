@@ -46,7 +46,7 @@ class Offer(_Answer, frozen=True, kw_only=True):
     clip : float or None
         b, a float32; None if the verifier's is taken.
     tolerance : float
-        Largest that is agreed to.
+        τ, as agreed.
     max_trainings : int
         Of one challenge.
     """

@@ -208,7 +208,9 @@ class ProverSide(Side):
         make: MakeProver,
         subject: Subject | None = None,
     ) -> None:
-        super().__init__(directory, retrain, key, peer, subject or Subject())
+        known = _stated(directory, peer)  # trainings of a session are about what its manifest says
+        about = subject if known is None else known.subject
+        super().__init__(directory, retrain, key, peer, about or Subject())
         self._make = make
         self._prover = make(self._journal, self._secret)
 
@@ -326,12 +328,19 @@ class VerifierSide(Side):
             self._ledger.finish(name, self._verifier.outcome)
 
 
-def _begun(directory: SessionDirectory, key: SigningKey, peer: PublicKey) -> Manifest | None:
-    """The manifest of a verifier's own invitation, if it was sent."""
+def _stated(directory: SessionDirectory, verifier: PublicKey) -> Manifest | None:
+    """The manifest of a verifier's invitation, if there is one."""
     if not directory.has_message(INVITATION):
         return None
     sealed = directory.read_message(INVITATION, sealed_size(frame_size({})))
-    manifest = manifest_of(unseal(sealed, key.public))
+    return manifest_of(unseal(sealed, verifier))
+
+
+def _begun(directory: SessionDirectory, key: SigningKey, peer: PublicKey) -> Manifest | None:
+    """The manifest of a verifier's own invitation, if it was sent."""
+    manifest = _stated(directory, key.public)
+    if manifest is None:
+        return None
     if (manifest.prover, manifest.verifier) != (peer.hex, key.public.hex):
         got = (manifest.prover, manifest.verifier)
         raise ProtocolError(f"manifest: expected the keys of this session, got {got}")

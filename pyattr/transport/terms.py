@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from pyattr.errors import check_count, check_positive
 from pyattr.interface import Retrain
+from pyattr.protocol.arrays import as_clip
 from pyattr.protocol.manifest import Subject
 from pyattr.protocol.prover import Prover
 from pyattr.protocol.signing import PublicKey, SigningKey
@@ -25,7 +24,7 @@ class Terms:
 
     Parameters
     ----------
-    retrain, attribution, p, clip, subject, tolerance, agreed, max_trainings
+    retrain, attribution, p, clip, subject, tolerance, agreed, max_trainings, min_trainings
         As for `Prover`.
     key : SigningKey
     verifier : PublicKey
@@ -42,6 +41,7 @@ class Terms:
     tolerance: float = 0.0
     agreed: Mapping[str, Any] = field(default_factory=dict)
     max_trainings: int = 2**20
+    min_trainings: int = 1
 
     def prover(self, retrain: Retrain, secret: bytes | None = None) -> Prover:
         """A prover for a session."""
@@ -56,6 +56,7 @@ class Terms:
             key=self.key.public.hex,
             verifier_key=self.verifier.hex,
             max_trainings=self.max_trainings,
+            min_trainings=self.min_trainings,
             secret=secret,
         )
 
@@ -69,7 +70,7 @@ class Terms:
             n_train=scores.n_train,
             n_targets=scores.n_targets,
             p=self.p,
-            clip=None if self.clip is None else float(np.float32(self.clip)),
+            clip=None if self.clip is None else as_clip(self.clip),
             tolerance=self.tolerance,
             max_trainings=self.max_trainings,
         )

@@ -210,7 +210,8 @@ def test_a_prover_agrees_to_its_own_terms_only(root, tmp_path):
         ((*JOB, "--attempts", "1"), "attempts: expected 1, as agreed, got 8"),
         ((*JOB, "--budget", "64"), "budget: expected 64, as agreed, got None"),
         ((*JOB, "--max-trainings", "4"), "design: expected at most 4 trainings"),
-        ((*JOB, "--clip", "3"), "clip: expected"),
+        ((*JOB, "--min-trainings", "9999"), "design: expected at least 9999 trainings"),
+        ((*JOB, "--clip", "3"), "clip_agreed: expected True"),
         ((*JOB, "--model", "mlp"), "subject.recipe: expected"),
     ):
         code, text = two.run("commit", *TERMS, *options, "--attribution", two.scores)
@@ -258,6 +259,14 @@ def test_a_folder_keeps_the_terms_it_began_with(root, tmp_path):
     assert code == 3
     assert "epsilon: expected 0.2, as the session began, got 0.001" in text
     assert two.folder("v") == before
+
+
+def test_a_clip_of_the_verifiers_choice_is_not_agreed_to(root, tmp_path):
+    two = Two(root, tmp_path / "s")
+    two.run("init", *JOB, *TERMS, *two.ledger, "--clip", "0.05")
+    code, text = two.run("commit", *JOB, *TERMS, "--attribution", two.scores)
+    assert code == 3
+    assert "clip_agreed: expected False, as agreed, got True" in text
 
 
 def test_outputs_that_are_still_being_copied_end_nothing(root, tmp_path):

@@ -333,6 +333,7 @@ def test_the_largest_message_follows_from_what_was_agreed():
         ({"agreed": {"method": "gap"}}, {"method": "paper", "design": None}),
         ({"agreed": {"attempts": 1}}, {"attempts": 2}),
         ({"max_trainings": 47}, {}),
+        ({"min_trainings": 49}, {}),
         ({"key": "ab" * 32}, {}),
         ({"verifier_key": "ab" * 32}, {}),
         ({"verifier_key": "ab" * 32}, {"key": "ac" * 32}),
@@ -368,6 +369,23 @@ def test_a_clip_that_cuts_outputs_off_is_not_answered():
     # Agreed to, it is the definition of f.
     agreed = Prover(FUNCTION, HONEST, clip=1.0)
     assert len(exchange(agreed, Verifier(FUNCTION, **TERMS | {"clip": 1.0}))) == 6
+
+
+def test_a_clip_that_cuts_one_target_off_is_not_answered():
+    """Of 40 targets, one is clipped at 4%: all outputs together stay below 1%."""
+    function = smooth_function(60, n_targets=40)
+    reach = np.sort(np.abs(function(*ClusterDesign(500).draw(3, 60))[:, 0]))
+    scale = np.ones(40, np.float32)
+    scale[1:] = 0.3
+
+    def retrain(masks, seeds):
+        return function(masks, seeds) * scale
+
+    scores = LinearScores(function.best.scores * scale, function.best.intercept * scale)
+    terms = {"n_train": 60, "n_targets": 40, "epsilon": 0.2, "design": ClusterDesign(200)}
+    prover, verifier = Prover(retrain, scores), Verifier(retrain, clip=float(reach[-40]), **terms)
+    with pytest.raises(ProtocolError, match="clip: expected one that cuts off at most 1%"):
+        exchange(prover, verifier, 5)
 
 
 def test_only_fields_of_a_manifest_can_be_agreed_on():

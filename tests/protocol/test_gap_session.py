@@ -397,3 +397,15 @@ def test_a_session_that_clips_outputs_is_never_an_acceptance(clip, accepted):
     verdict = run(prover, verifier)
     assert (verdict.outcome is Outcome.ACCEPT) == accepted
     assert (verdict.details["challenge_clipped_share"] > 0.01) != accepted
+
+
+def test_the_clip_of_a_pilot_leaves_outputs_as_they_are():
+    """400 pilots of an f with mean 0: with three ranges in place of thirty, 1 in 40 cuts off 1% or more, and
+    at least one of 400 does with probability 0.9999."""
+    linear = CubeFunction(50, {(i,): np.array([1.0]) for i in range(50)})
+    clips = []
+    for seed in range(400):
+        verifier = Verifier(linear, secret=secrets_of(seed)[1])
+        verifier.start()
+        clips.append(verifier.manifest.clip)
+    assert min(clips) > 4.0 * np.sqrt(linear.variance[0])
