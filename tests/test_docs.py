@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shutil
 from pathlib import Path
 
 import pyattr
+from pyattr import interchange
 from pyattr.attribution import held_out_r2
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -41,3 +43,17 @@ def test_components_are_attributed_and_verified_at_several_p():
     shuffled = pyattr.Attribution(scores=published.scores[::-1], intercept=published.intercept)
     wrong = pyattr.verify(forward, shuffled, p=0.9, epsilon=0.1, seed=0, budget=60_000)
     assert wrong.outcome is not pyattr.Outcome.ACCEPT
+
+
+def test_a_store_of_datamodels_is_read_fitted_and_verified():
+    names, printed = run_program("interchange.md")
+    (expected,) = re.findall(
+        r"^```text\n(.*?)^```$",
+        (DOCS / "interchange.md").read_text(),
+        flags=re.DOTALL | re.MULTILINE,
+    )
+    assert printed == expected.splitlines()
+    shutil.rmtree(names["folder"])
+    documented = (DOCS / "interchange.md").read_text()
+    functions = {name for name in interchange.__all__ if name.islower()}
+    assert all(f"`{name}" in documented or f"*{name}(" in documented for name in functions)
