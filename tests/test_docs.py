@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shutil
 from pathlib import Path
 
 import pyattr
+from pyattr import interchange
 from pyattr.attribution import held_out_r2
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -57,3 +59,17 @@ def test_every_threat_that_has_a_defence_names_tests_that_exist():
             source = (tests / file).read_text()
             assert "def test_" in source
             assert not function or f"def {function}(" in source, reference
+
+
+def test_a_store_of_datamodels_is_read_fitted_and_verified():
+    names, printed = run_program("interchange.md")
+    (expected,) = re.findall(
+        r"^```text\n(.*?)^```$",
+        (DOCS / "interchange.md").read_text(),
+        flags=re.DOTALL | re.MULTILINE,
+    )
+    assert printed == expected.splitlines()
+    shutil.rmtree(names["folder"])
+    documented = (DOCS / "interchange.md").read_text()
+    functions = {name for name in interchange.__all__ if name.islower()}
+    assert all(f"`{name}" in documented or f"*{name}(" in documented for name in functions)

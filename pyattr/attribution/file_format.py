@@ -17,9 +17,10 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,15 @@ from safetensors.numpy import save
 
 from pyattr.errors import bad_value
 
-__all__ = ["DETAIL", "Layout", "read_file", "read_tensors", "write_file", "write_tensors"]
+__all__ = [
+    "DETAIL",
+    "Layout",
+    "read_file",
+    "read_tensors",
+    "whole_file",
+    "write_file",
+    "write_tensors",
+]
 
 DETAIL: Final = re.compile(r"details\.([a-z][a-z0-9_]{0,63})")
 _FORMAT: Final = {"format": "pyattr-attribution", "version": "1"}
@@ -48,12 +57,28 @@ def write_file(
     tensors : mapping of str to array
     metadata : mapping of str to str
     """
-    content = save(dict(tensors), dict(metadata))
+    with whole_file(path) as file:
+        file.write(save(dict(tensors), dict(metadata)))
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file so that it appears whole, or not at all if an error ends the writing.
+
+    Parameters
+    ----------
+    path : Path
+        File to write or replace.
+
+    Yields
+    ------
+    binary file
+    """
     # The temporary file lies beside the target: a rename is atomic on one file system only.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

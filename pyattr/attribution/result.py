@@ -18,10 +18,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from pyattr.attribution.checks import refuse_not_finite, two_dimensional
 from pyattr.attribution.file_format import DETAIL, read_tensors, write_tensors
+from pyattr.attribution.labelled import to_dataframe, to_xarray
 from pyattr.errors import bad_value, check_probability
 from pyattr.kernels import packed_matmul
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
     from pyattr.masks import Masks
 
 __all__ = ["Attribution", "load_attribution"]
@@ -187,6 +191,57 @@ class Attribution:
             tensors["standard_error"] = self.standard_error
         tensors |= {f"details.{name}": value for name, value in self.details.items()}
         write_tensors(Path(path), tensors, self.method, self.design)
+
+    def to_dataframe(
+        self, train: ArrayLike | None = None, target: ArrayLike | None = None
+    ) -> pd.DataFrame:
+        """Scores as a pandas table.
+
+        Parameters
+        ----------
+        train : (n_train,) array_like, optional
+            Labels of the examples, for the index ``train``; 0, 1, … if not given.
+        target : (n_targets,) array_like, optional
+            Labels of the targets, for the columns ``target``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            (n_train, n_targets) float32; a copy. ``.stack()`` makes one row of each score.
+
+        Raises
+        ------
+        ValueError
+            If there is another number of labels.
+        RuntimeError
+            If pandas is missing; the message says which line installs it.
+        """
+        return to_dataframe(self, train, target)
+
+    def to_xarray(
+        self, train: ArrayLike | None = None, target: ArrayLike | None = None
+    ) -> xr.Dataset:
+        """Everything as an xarray dataset with dimensions ``train`` and ``target``.
+
+        Parameters
+        ----------
+        train, target : array_like, optional
+            Coordinates, as labels in `to_dataframe`.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``scores``, ``intercept``, ``standard_error`` if there is one and ``details.<name>``;
+            attributes ``method`` and ``design``. A copy.
+
+        Raises
+        ------
+        ValueError
+            If there is another number of labels.
+        RuntimeError
+            If xarray is missing; the message says which line installs it.
+        """
+        return to_xarray(self, train, target)
 
 
 def load_attribution(path: str | os.PathLike[str]) -> Attribution:
