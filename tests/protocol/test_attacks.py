@@ -69,8 +69,8 @@ def test_without_the_commitment_they_would_pass():
     # 24 odd pairs and 60 examples: the fit leaves no residual, so every interval is at 0, and the
     # outputs are true, so every spot check passes. The true gap is near (60 - 24)/60 of Var f.
     nothing = HalvedScores(0.01)(HONEST)
-    prover = LateProver(FUNCTION, nothing)
-    verifier = TrustingVerifier(FUNCTION, **TERMS)
+    prover = LateProver(FUNCTION, nothing, secret=secret_of(1))
+    verifier = TrustingVerifier(FUNCTION, **TERMS, secret=secret_of(2))
     verdict = run(prover, verifier)
     assert verdict.outcome is Outcome.ACCEPT
     change = prover._scores.scores - HONEST.scores
