@@ -194,7 +194,7 @@ def test_the_options_of_a_session_that_began_are_kept(parties):
     for more, name in (
         (["--epsilon", "0.4"], "epsilon"),
         (["--clip", "3"], "clip"),
-        (["--dataset-seed", "1"], "subject"),
+        (["--dataset-seed", "1"], "train"),
     ):
         code, said = invoke(commands.verify_command, [*command, *more], parties.path)
         assert (code, f"--{name}: expected" in said or f"{name}: expected" in said) == (3, True), (
