@@ -102,7 +102,7 @@ def test_a_calibration_at_a_smaller_b_says_nothing():
     )
     words = {"calibration": found, "tolerance": 0.5}
     assert msgspec.structs.replace(MANIFEST, **words).clip == 1.0
-    with pytest.raises(ValueError, match="calibration: expected one with b ≥ 1.5, got 1.0"):
+    with pytest.raises(ValueError, match=r"calibration: expected one with b ≥ 1\.5, got 1\.0"):
         msgspec.structs.replace(MANIFEST, **words, clip=1.5)
 
 
