@@ -341,7 +341,7 @@ def manifests(draw):
         "n_targets": n_targets,
         "p": draw(shares),
     }
-    calibration, tolerance = None, draw(numbers)
+    clip, calibration, tolerance = draw(clips), None, draw(numbers)
     if draw(st.booleans()):
         words = draw(calibrations)
         tolerance = words["factor"] * words["largest"]
@@ -349,7 +349,7 @@ def manifests(draw):
             **sizes_and_p,
             n_rows=draw(st.integers(256, 2**24)),
             n_repeats=draw(repeats),
-            clip=draw(clips),
+            clip=draw(st.floats(clip, 2.0**40)),
             seed=draw(hex64),
         )
         calibration = Calibration(
@@ -359,7 +359,7 @@ def manifests(draw):
     return Manifest(
         **sizes_and_p,
         subject=draw(subjects),
-        clip=draw(clips),
+        clip=clip,
         clip_agreed=draw(st.booleans()),
         method=method,
         epsilon=draw(st.floats(0.0, 2.0**80, exclude_min=True)),

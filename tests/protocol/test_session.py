@@ -23,6 +23,7 @@ from pyattr.protocol.messages import (
     OutputsCommitment,
 )
 from pyattr.protocol.session import TRANSITIONS, Role, Session, State
+from pyattr.protocol.tolerance import Calibration, ReplayTerms
 from pyattr.protocol.words import ClusterParameters
 from pyattr.verification.clusters import ClusterDesign
 
@@ -82,6 +83,27 @@ def walk(role, n_messages):
             session.receive(message)
         session.record(message, encode(message))
     return session
+
+
+def test_a_calibration_at_a_smaller_b_says_nothing():
+    """What was cut off on both sides was equal."""
+    terms = ReplayTerms(
+        n_train=3, n_targets=1, n_rows=300, n_repeats=8, p=0.5, clip=1.0, seed="0" * 16
+    )
+    found = Calibration(
+        tolerance=0.5,
+        largest=0.5,
+        factor=1.0,
+        smallest_sd=9.0,
+        n_checks=9,
+        alarm=0.05,
+        terms=terms,
+        replays=(DIGEST, DIGEST),
+    )
+    words = {"calibration": found, "tolerance": 0.5}
+    assert msgspec.structs.replace(MANIFEST, **words).clip == 1.0
+    with pytest.raises(ValueError, match=r"calibration: expected one with b ≥ 1\.5, got 1\.0"):
+        msgspec.structs.replace(MANIFEST, **words, clip=1.5)
 
 
 @pytest.mark.parametrize("role", Role)
