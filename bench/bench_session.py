@@ -26,19 +26,19 @@ from typing import Any
 
 import harness
 
-harness.set_threads(1)
+harness.set_threads(1)  # before NumPy is imported and starts its threads
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-import pyattr  # noqa: E402
-from pyattr import kernels  # noqa: E402
-from pyattr.protocol import Prover, Verifier  # noqa: E402
-from pyattr.protocol import method as sessions  # noqa: E402
-from pyattr.protocol.gap_session import GapMethod  # noqa: E402
-from pyattr.protocol.randomness import secret_of  # noqa: E402
-from pyattr.protocol.signing import SigningKey, seal, unseal  # noqa: E402
-from pyattr.verification.clusters import ClusterDesign  # noqa: E402
-from pyattr.verification.scores import LinearScores  # noqa: E402
+import pyattr
+from pyattr import kernels
+from pyattr.protocol import Prover, Verifier
+from pyattr.protocol import method as sessions
+from pyattr.protocol.gap_session import GapMethod
+from pyattr.protocol.randomness import secret_of
+from pyattr.protocol.signing import SigningKey, seal, unseal
+from pyattr.verification.clusters import ClusterDesign
+from pyattr.verification.scores import LinearScores
 
 N_OUTPUTS, N_TARGETS = 10_000, 100
 NAMES = ("invitation", "commitment", "challenge", "outputs commitment", "outputs", "decision")

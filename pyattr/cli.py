@@ -46,7 +46,7 @@ def main() -> None:
       open my-demo/report.html in a browser
       pyattr plan --n-train 50000 --n-targets 100
       pyattr attribute job.toml
-    """  # noqa: D301 - click's mark for lines to be kept
+    """
 
 
 for command in (
@@ -92,7 +92,7 @@ def demo_command(out: Path, **options: Any) -> None:
     \b
     Example:
       pyattr demo --model mlp --n-train 500 --out my-demo
-    """  # noqa: D301
+    """
     try:
         _run_demo(out, options)
     except KeyboardInterrupt:
@@ -154,7 +154,7 @@ def plan_command(as_json: bool, pilot: str | None, **options: Any) -> None:
     \b
     Example:
       pyattr plan --n-train 50000 --n-targets 100 --prover-price 0.2
-    """  # noqa: D301
+    """
     from pyattr.planning import plan
     from pyattr.planning.recorded import read_recorded
     from pyattr.planning.table import table

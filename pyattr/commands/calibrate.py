@@ -29,7 +29,7 @@ def calibrate() -> None:
     Example:
       pyattr calibrate run --model mlp --clip 20 ours.safetensors
       pyattr calibrate compare ours.safetensors theirs.safetensors
-    """  # noqa: D301 - click's mark for lines to be kept
+    """
 
 
 @calibrate.command("run")
@@ -49,7 +49,7 @@ def run_command(
     \b
     Example:
       pyattr calibrate run --model mlp --clip 20 ours.safetensors
-    """  # noqa: D301
+    """
     from pyattr.protocol.calibration import replay
 
     described = job_of(**job)
@@ -80,7 +80,7 @@ def compare_command(ours: Path, theirs: Path, n_checks: int, alarm: float, as_js
     \b
     Example:
       pyattr calibrate compare ours.safetensors theirs.safetensors
-    """  # noqa: D301
+    """
     import msgspec
 
     from pyattr.errors import ProtocolError

@@ -28,7 +28,7 @@ def doctor(device: str, as_json: bool) -> None:
     \b
     Example:
       pyattr doctor --device cuda --json
-    """  # noqa: D301 - click's mark for lines to be kept
+    """
     try:
         from pyattr.retraining.examination import examine
     except ImportError as error:

@@ -50,7 +50,7 @@ def attribute_command(job_file: Path, retry_failed: bool, **options: Any) -> Non
     \b
     Example:
       pyattr attribute job.toml --executor ray --address auto
-    """  # noqa: D301
+    """
     with _told_in_one_sentence():
         from pyattr import jobs
         from pyattr.jobs.training import retry
@@ -78,7 +78,7 @@ def worker_command(job_file: Path, shard: str, n_workers: int | None) -> None:
     Example:
       sbatch --array=0-63 --wrap \\
         'pyattr worker job.toml --shard $SLURM_ARRAY_TASK_ID/64'
-    """  # noqa: D301
+    """
     with _told_in_one_sentence():
         from pyattr import jobs
 

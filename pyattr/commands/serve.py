@@ -74,7 +74,7 @@ def serve_command(**options: Any) -> None:
     Example:
       pyattr serve --attribution scores.safetensors --dataset digits --key prover \\
         --verifier-key verifier.pub --state sessions
-    """  # noqa: D301 - click's mark for lines to be kept
+    """
     from pyattr.transport.listener import Address, is_loopback, listen, server_of
     from pyattr.transport.server import Limits, application
 
@@ -152,7 +152,7 @@ def verify_command(**options: Any) -> None:
     Example:
       pyattr verify --prover http://127.0.0.1:8750 --dataset digits --key verifier \\
         --prover-key prover.pub --state session
-    """  # noqa: D301
+    """
     from pyattr.transport.client import ProverClient
 
     connection = _taken(options, "prover", "token_file", "ca", "seconds")

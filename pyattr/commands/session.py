@@ -59,7 +59,7 @@ def keygen(file: Path) -> None:
     \b
     Example:
       pyattr keygen verifier.key
-    """  # noqa: D301 - click's mark for lines to be kept
+    """
     from pyattr.protocol.signing import write_key_pair
 
     public = write_key_pair(file)
@@ -78,7 +78,7 @@ def session() -> None:
       V: pyattr session init DIR           P: pyattr session commit DIR --attribution FILE
       V: pyattr session challenge DIR      P: pyattr session respond DIR --attribution FILE
       V: pyattr session verify DIR         anyone: pyattr session audit DIR
-    """  # noqa: D301
+    """
 
 
 def _keys(command: Command) -> Command:
@@ -136,7 +136,7 @@ def init(directory: Path, key: Path, peer: Path, ledger: Path | None, **options:
     \b
     Example:
       pyattr session init DIR --key verifier.key --peer prover.key.pub --n-train 500
-    """  # noqa: D301
+    """
     terms = stated_terms(options) | {"sampling": options.pop("sampling")}
     job = job_of(**options)
     terms |= {"n_train": job.n_train, "n_targets": job.n_targets, "subject": subject_of(job)}
@@ -208,7 +208,7 @@ def commit(
     Example:
       pyattr session commit DIR --key prover.key --peer verifier.key.pub \\
         --attribution scores.safetensors --n-train 500
-    """  # noqa: D301
+    """
     sizes = {"max_trainings": max_trainings, "min_trainings": min_trainings}
     agreed = agreed_terms(options) | sizes
     job = job_of(**options)
@@ -266,7 +266,7 @@ def challenge(directory: Path, key: Path, peer: Path, ledger: Path | None, **pla
     \b
     Example:
       pyattr session challenge DIR --key verifier.key --peer prover.key.pub
-    """  # noqa: D301
+    """
     with _resumed(directory, key, peer, ledger, place) as side:
         _need(side.advance(stop=3), 3, "a commitment (1-commitment.dsse)")
         click.echo(f"{directory}: challenge, session {side.end.session[:16]}")
@@ -286,7 +286,7 @@ def respond(directory: Path, key: Path, peer: Path, attribution: Path, **place: 
     Example:
       pyattr session respond DIR --key prover.key --peer verifier.key.pub \\
         --attribution scores.safetensors
-    """  # noqa: D301
+    """
     from pyattr.transport.directory import SessionReader
 
     with SessionReader(directory) as reader:
@@ -321,7 +321,7 @@ def verify(
     \b
     Example:
       pyattr session verify DIR --key verifier.key --peer prover.key.pub; echo $?
-    """  # noqa: D301
+    """
     from pyattr.errors import ProtocolError
 
     with _resumed(directory, key, peer, ledger, place) as side:
@@ -383,7 +383,7 @@ def audit_command(
     \b
     Example:
       pyattr session audit DIR --rerun all
-    """  # noqa: D301
+    """
     from pyattr.protocol.signing import PublicKey
     from pyattr.transport.evidence import audit_directory, stated_manifest
 
@@ -431,7 +431,7 @@ def show(directory: Path, as_json: bool) -> None:
     \b
     Example:
       pyattr session show DIR
-    """  # noqa: D301
+    """
     import msgspec
 
     from pyattr.transport.directory import MESSAGES, SessionReader

@@ -77,6 +77,12 @@ class Session:
         self.state = State.START
         self.parent = ""
         self.name = ""
+        self._messages: list[bytes] = []
+
+    @property
+    def messages(self) -> tuple[bytes, ...]:
+        """All that was sent and received so far, in order."""
+        return tuple(self._messages)
 
     def require(self, *states: State) -> None:
         """Refuse a caller that is out of step.
@@ -127,4 +133,5 @@ class Session:
             raise ProtocolError(f"message: expected what follows {self.state}, got {message!r}")
         if isinstance(message, Commitment):
             self.name = session_id(data)
+        self._messages.append(data)
         self.state, self.parent = following, message_hash(data)

@@ -90,13 +90,17 @@ class Accepted:
     manifest : Manifest
         The terms that it was accepted under.
     session : str
-        Session id; the messages and the secret of this side are the evidence (`pyattr.protocol.audit`).
+        Session id.
+    messages : tuple of bytes
+        All six. With the secret and the trainings of this side they are the evidence that
+        `pyattr.protocol.audit` makes the decision from again.
     """
 
     scores: LinearScores
     verdict: Verdict
     manifest: Manifest
     session: str
+    messages: tuple[bytes, ...]
 
 
 class Verifier:
@@ -321,7 +325,8 @@ class Verifier:
         """
         verdict = self.verdict
         if verdict.outcome is Outcome.ACCEPT and self._scores is not None:
-            return Accepted(self._scores, verdict, self.manifest, self.session)
+            messages = self._session.messages
+            return Accepted(self._scores, verdict, self.manifest, self.session, messages)
         if self._rejected is not None:
             raise self._rejected
         raise Rejected("gap", f"{verdict.outcome}: {verdict.reason}", "ACCEPT")

@@ -514,8 +514,9 @@ def test_the_peer_learns_one_of_three_words():
 
 def test_what_was_accepted_cannot_be_had_otherwise():
     prover, verifier = pair()
-    run(prover, verifier)
+    messages = exchange(prover, verifier)
     accepted = verifier.accepted()
+    assert list(accepted.messages) == messages
     assert np.array_equal(accepted.scores.scores, HONEST.scores)
     assert accepted.verdict is verifier.verdict
     assert accepted.session == prover.session
