@@ -22,20 +22,22 @@ import numpy.typing as npt
 from pyattr.errors import ProtocolError, check_count
 from pyattr.interface import Retrain
 from pyattr.masks import Masks
-from pyattr.protocol.encoding import decode_header, frame_size
+from pyattr.protocol import merkle
+from pyattr.protocol.arrays import from_tensor, output_leaves
+from pyattr.protocol.encoding import decode_header, decode_tensors, frame_size
 from pyattr.protocol.equivalence import canonical, differs
 from pyattr.protocol.journal import AnotherSessionError, Block, Journal, NotRecordedError
 from pyattr.protocol.manifest import Manifest, subject_digest
-from pyattr.protocol.messages import DECODER, Invitation
+from pyattr.protocol.messages import DECODER, Invitation, Outputs, outputs_layout
 from pyattr.protocol.session import State
 from pyattr.protocol.verifier import Verifier
 from pyattr.verification.verdict import Verdict
 
-__all__ = ["Audit", "Check", "audit", "manifest_of"]
+__all__ = ["Audit", "Check", "audit", "manifest_of", "open_output"]
 
 N_MESSAGES = 6
 Seeds = npt.NDArray[np.uint64]
-Outputs = npt.NDArray[np.float32]
+Values = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,42 @@ def manifest_of(invitation: bytes) -> Manifest:
     return message.manifest
 
 
+def open_output(messages: Sequence[bytes], leaf: int) -> tuple[merkle.Opening, bytes]:
+    """Show one output to someone who has only the prover's signed root: an accusation needs no more.
+
+    Parameters
+    ----------
+    messages : sequence of bytes
+        Of a session, at least up to the outputs.
+    leaf : int
+        Row of the challenge; of the rows under one leaf, where there are more than `LEAVES`.
+
+    Returns
+    -------
+    opening : Opening
+        For `merkle.verify_opening`, with ``root`` and ``n_leaves`` of the `OutputsCommitment`.
+    row : bytes
+        The outputs, float32, little-endian.
+
+    Raises
+    ------
+    ProtocolError
+        If the messages are anything else.
+    ValueError
+        If there is no such leaf.
+    """
+    manifest = manifest_of(messages[0])
+    sizes = manifest.design.n_outputs, manifest.n_train, manifest.n_targets
+    layout = outputs_layout(*sizes)
+    message, rest = decode_header(messages[4], DECODER, frame_size(layout))
+    if not isinstance(message, Outputs):
+        raise ProtocolError(f"message: expected Outputs, got a {type(message).__name__}")
+    leaves = output_leaves(from_tensor(decode_tensors(rest, layout)["outputs"]))
+    context, key = bytes.fromhex(message.session), bytes.fromhex(message.leaf_key)
+    opening = merkle.inclusion_proof(leaves, key, leaf, context=context)
+    return opening, bytes(leaves[leaf])
+
+
 @dataclass
 class _Asked:
     """A retrain, and what was asked of it."""
@@ -105,9 +143,9 @@ class _Asked:
     retrain: Retrain
     masks: list[Masks] = field(default_factory=list)
     seeds: list[Seeds] = field(default_factory=list)
-    outputs: list[Outputs] = field(default_factory=list)
+    outputs: list[Values] = field(default_factory=list)
 
-    def __call__(self, masks: Masks, seeds: Seeds, /) -> Outputs:
+    def __call__(self, masks: Masks, seeds: Seeds, /) -> Values:
         outputs = self.retrain(masks, seeds)
         self.masks.append(masks)
         self.seeds.append(seeds)
@@ -206,7 +244,7 @@ class _Replaced:
         self._retrain = retrain
         self.verifier: Verifier | None = None
 
-    def __call__(self, masks: Masks, seeds: Seeds, /) -> Outputs:
+    def __call__(self, masks: Masks, seeds: Seeds, /) -> Values:
         if self.verifier is not None and self.verifier.state is State.OPENED:
             return self._retrain(masks, seeds)
         _, _, outputs = next(self._record)

@@ -8,11 +8,13 @@ import pytest
 from cube import smooth_function
 from two_parties import exchange, header
 
+from pyattr.errors import ProtocolError, Rejected
 from pyattr.protocol import Prover, Subject, Verifier
-from pyattr.protocol.audit import audit
+from pyattr.protocol.audit import audit, open_output
 from pyattr.protocol.encoding import encode
 from pyattr.protocol.journal import Block, Journal
 from pyattr.protocol.manifest import subject_digest
+from pyattr.protocol.merkle import verify_opening
 from pyattr.protocol.randomness import secret_of
 from pyattr.verification.cheats import AnswersFromScores, HalvedScores
 from pyattr.verification.clusters import ClusterDesign
@@ -185,3 +187,22 @@ def test_the_prover_cannot_deny_what_it_sent():
     assert verifier.outcome is Outcome.ABORT
     better = recorded(LinearScores.of(FUNCTION.best))[0]
     assert not audit([*messages[:4], better[4], messages[5]], SECRET, blocks).holds
+
+
+def test_one_output_can_be_shown_to_someone_who_has_only_the_signed_root():
+    messages, _, verifier = recorded(design=ClusterDesign(64), clip=10.0)
+    root, asked = header(messages[3]), header(messages[2])
+    masks, seeds = ClusterDesign(64).draw(int(asked.seed, 16), 60)
+    outputs = FUNCTION(masks, seeds)
+    for leaf in (0, 1, 77, 127):
+        opening, row = open_output(messages, leaf)
+        verify_opening(root.root, root.n_leaves, opening, row)
+        assert np.array_equal(np.frombuffer(row, "<f4"), outputs[leaf] + np.float32(0.0))
+        changed = (outputs[leaf] + np.float32(1e-6)).tobytes()
+        with pytest.raises(Rejected, match="outputs commitment"):
+            verify_opening(root.root, root.n_leaves, opening, changed)
+    assert verifier.verdict
+    with pytest.raises(ValueError, match="index"):
+        open_output(messages, 128)
+    with pytest.raises(ProtocolError):
+        open_output([*messages[:4], messages[3]], 0)
