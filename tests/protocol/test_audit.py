@@ -206,3 +206,22 @@ def test_one_output_can_be_shown_to_someone_who_has_only_the_signed_root():
         open_output(messages, 128)
     with pytest.raises(ProtocolError):
         open_output([*messages[:4], messages[3]], 0)
+
+
+def test_a_machine_that_disagreed_with_itself_is_named_and_nobody_accused():
+    blocks, calls = [], []
+
+    def unsteady(masks, seeds):
+        calls.append(1)
+        return FUNCTION(masks, seeds) + np.float32(1e-3 * len(calls))
+
+    journal = journal_of(unsteady, blocks)
+    terms = {"epsilon": 0.2, "design": ClusterDesign(64), "clip": 10.0}
+    verifier = Verifier(journal, n_train=60, n_targets=2, secret=SECRET, **terms)
+    messages = exchange(Prover(FUNCTION, FUNCTION.best, secret=secret_of(3)), verifier)
+    assert verifier.outcome is Outcome.INCONCLUSIVE
+    result = audit(messages, SECRET, blocks, FUNCTION)
+    assert result.holds
+    assert result.checks[-1].found.startswith(
+        "the verifier's machine disagreed with itself; here A"
+    )
