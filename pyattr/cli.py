@@ -19,6 +19,7 @@ from pyattr import __version__
 from pyattr.commands.calibrate import calibrate
 from pyattr.commands.doctor import doctor
 from pyattr.commands.jobs import attribute_command, worker_command
+from pyattr.commands.record import audit_command, show
 from pyattr.commands.serve import serve_command, verify_command
 from pyattr.commands.session import keygen, session
 
@@ -53,6 +54,8 @@ for command in (
     attribute_command, calibrate, doctor, keygen, serve_command, session, verify_command, worker_command,
 ):  # fmt: skip
     main.add_command(command)
+for command in (audit_command, show):
+    session.add_command(command)
 
 
 @main.command("demo")

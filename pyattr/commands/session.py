@@ -17,7 +17,6 @@ import numpy as np
 
 from pyattr.commands.failure import SessionCommand, SessionGroup
 from pyattr.commands.options import (
-    ERROR,
     EXIT_CODES,
     FILE,
     CommandError,
@@ -35,20 +34,18 @@ from pyattr.commands.terms import (
     subject_of,
     terms_options,
 )
-from pyattr.errors import bad_value
 
 if TYPE_CHECKING:
     from pyattr.protocol import Manifest
-    from pyattr.protocol.audit import Audit
     from pyattr.protocol.signing import PublicKey, SigningKey
     from pyattr.transport.job import Job
     from pyattr.transport.side import ProverSide, VerifierSide
 
-__all__ = ["keygen", "session"]
+__all__ = ["FOLDER", "keygen", "session"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_DIR = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+FOLDER = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 
 
 @click.command("keygen", cls=SessionCommand)
@@ -118,7 +115,7 @@ def _manifest(directory: Path, key: PublicKey) -> Manifest:
 
 
 @session.command("init")
-@_DIR
+@FOLDER
 @_keys
 @terms_options
 @click.option(
@@ -180,7 +177,7 @@ def _resumed(
 
 
 @session.command("commit")
-@_DIR
+@FOLDER
 @_keys
 @_ATTRIBUTION
 @terms_options
@@ -256,7 +253,7 @@ def _need(n_messages: int, needed: int, missing: str) -> None:
 
 
 @session.command("challenge")
-@_DIR
+@FOLDER
 @_keys
 @place_options
 @_LEDGER
@@ -273,7 +270,7 @@ def challenge(directory: Path, key: Path, peer: Path, ledger: Path | None, **pla
 
 
 @session.command("respond")
-@_DIR
+@FOLDER
 @_keys
 @_ATTRIBUTION
 @place_options
@@ -308,7 +305,7 @@ def respond(directory: Path, key: Path, peer: Path, attribution: Path, **place: 
 
 
 @session.command("verify")
-@_DIR
+@FOLDER
 @_keys
 @place_options
 @_LEDGER
@@ -357,98 +354,3 @@ def _tell(side: VerifierSide, as_json: bool, reason: str | None = None) -> None:
         click.echo(f"{figures['outcome']}: {figures['reason']}")
         click.echo(f"{verdict.n_retrained} trainings here, {verdict.n_prover_retrained} there")
     sys.exit(EXIT_CODES[verdict.outcome.value])
-
-
-@session.command("audit")
-@_DIR
-@click.option("--prover-key", type=FILE, help="Public key file; else the manifest's.")
-@click.option("--verifier-key", type=FILE, help="Public key file; else the manifest's.")
-@click.option("--rerun", metavar="N|all", help="Train again: N at random, or judge all again.")
-@place_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def audit_command(
-    directory: Path,
-    prover_key: Path | None,
-    verifier_key: Path | None,
-    rerun: str | None,
-    as_json: bool,
-    **place: Any,
-) -> None:
-    """Anyone: derive the decision again from the verifier's folder.
-
-    Needs its private-verifier.json and trainings-verifier, which a verifier shows once the session is over.
-    The verifier's own trainings are its word until --rerun repeats them. The exit code is that of the
-    decision if it stands, 2 if it rests on the verifier's word, 3 if anything does not hold.
-
-    \b
-    Example:
-      pyattr session audit DIR --rerun all
-    """
-    from pyattr.protocol.signing import PublicKey
-    from pyattr.transport.evidence import audit_directory, stated_manifest
-
-    keys = [None if file is None else PublicKey.load(file) for file in (prover_key, verifier_key)]
-    retrain, n_repeated = None, None
-    if rerun is not None:
-        if rerun != "all" and not rerun.isdecimal():
-            raise bad_value("rerun", "a number or 'all'", repr(rerun))
-        n_repeated = None if rerun == "all" else int(rerun)
-        manifest = stated_manifest(directory)
-        job = placed_job(manifest.subject.recipe, **place)
-        check_subject(job, manifest, exact=True)
-        retrain = job.retrain
-    result = audit_directory(directory, *keys, retrain=retrain, n_repeated=n_repeated)
-    outcome = None if result.verdict is None else result.verdict.outcome.value
-    if as_json:
-        checks = [{"check": c.name, "holds": c.holds, "found": c.found} for c in result.checks]
-        figures = {"holds": result.holds, "outcome": outcome, "n_believed": result.n_believed}
-        click.echo(json.dumps({**figures, "checks": checks}))
-    else:
-        for check in result.checks:
-            click.echo(f"{'ok  ' if check.holds else 'FAIL'} {check.name}: {check.found}")
-        click.echo(_conclusion(result, outcome))
-    if not result.holds or outcome is None:
-        sys.exit(ERROR)
-    sys.exit(EXIT_CODES["INCONCLUSIVE" if result.n_believed else outcome])
-
-
-def _conclusion(result: Audit, outcome: str | None) -> str:
-    """An audit in a sentence."""
-    if not result.holds:
-        return "the record does not hold together"
-    if result.n_believed:
-        trainings = f"{result.n_believed} trainings are what the verifier says"
-        return f"{outcome} follows from the record, if {trainings}; --rerun all repeats them"
-    return f"{outcome} stands"
-
-
-@session.command("show")
-@_DIR
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(directory: Path, as_json: bool) -> None:
-    """Anyone: what a folder holds, and the terms that it states.
-
-    \b
-    Example:
-      pyattr session show DIR
-    """
-    import msgspec
-
-    from pyattr.transport.directory import MESSAGES, SessionReader
-    from pyattr.transport.evidence import stated_decision, stated_manifest
-
-    with SessionReader(directory) as reader:
-        present = [name for n, name in enumerate(MESSAGES) if reader.has_message(n)]
-    manifest = stated_manifest(directory) if MESSAGES[0] in present else None
-    decision = stated_decision(directory) if MESSAGES[5] in present else None
-    terms = {} if manifest is None else msgspec.to_builtins(manifest)
-    if as_json:
-        click.echo(json.dumps({"messages": present, "decision": decision, "manifest": terms}))
-        return
-    click.echo(f"{len(present)} of {len(MESSAGES)} messages: {', '.join(present) or 'none'}")
-    click.echo(f"decision: {decision or 'none yet'}")
-    for name, value in terms.items():
-        if not isinstance(value, dict):
-            click.echo(f"  {name}: {value!r}")
-    for name, value in terms.get("subject", {}).items():
-        click.echo(f"  {name}: {value!r}")
