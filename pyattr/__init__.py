@@ -17,6 +17,7 @@ from pyattr.attribution import (
     load_attribution,
 )
 from pyattr.errors import ProtocolError, Rejected
+from pyattr.include_dir import get_include
 from pyattr.kernels import margins
 from pyattr.masks import Masks, sample_masks, sample_seeds
 from pyattr.planning import plan
@@ -50,6 +51,7 @@ __all__ = [
     "empirical_influence",
     "fit_datamodel",
     "fit_statistics",
+    "get_include",
     "leave_one_out",
     "load_attribution",
     "margins",
