@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pyattr.commands.failure import SessionCommand
-from pyattr.commands.options import (
-    EXIT_CODES,
-    job_of,
-    job_options,
-)
+from pyattr.commands.failure import Command
+from pyattr.commands.options import job_of, job_options, json_option
+from pyattr.commands.output import answer, bars, say
 from pyattr.commands.terms import (
+    EXPLAINED,
     agreed_terms,
     check_same,
     check_subject,
@@ -27,6 +22,7 @@ from pyattr.commands.terms import (
     terms_options,
 )
 from pyattr.commands.token import read_token
+from pyattr.commands.verdict import end_with_verdict
 from pyattr.errors import bad_value
 
 if TYPE_CHECKING:
@@ -45,10 +41,11 @@ _JOB: Final = (
     "path",
     "device",
 )
+_INTERRUPTED: Final = "Interrupted; the same command goes on from here."
 _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 
 
-@click.command("serve", cls=SessionCommand)
+@click.command("serve", cls=Command, interrupted=_INTERRUPTED, elsewhere=EXPLAINED)
 @click.option("--attribution", type=_FILE, required=True, help="What is to be verified.")
 @click.option("--key", type=_FILE, required=True, help="Your private key.")
 @click.option("--verifier-key", type=_FILE, required=True, help="The verifier's public key.")
@@ -64,6 +61,7 @@ _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 @click.option("--tls-cert", type=_FILE, help="Certificate, PEM.")
 @click.option("--tls-key", type=_FILE, help="Its private key, PEM.")
 @job_options
+@json_option
 def serve_command(**options: Any) -> None:
     """Answer a verifier over HTTP.
 
@@ -84,14 +82,14 @@ def serve_command(**options: Any) -> None:
     if not is_loopback(address.host) and token is None:
         raise bad_value("token_file", "a token, to be reached from other machines", "none")
     if not is_loopback(address.host) and address.certificate is None:
-        click.echo(
-            "Without --tls-cert, others on the way can read the token and outputs.", err=True
-        )
+        say("Without --tls-cert, others on the way can read the token and outputs.")
     limits = Limits()
     with _host(options) as host:
         server = server_of(application(host, limits, token), address, limits)
         opened, url = listen(address)
-        _say(f"listening on {url}, key {host.terms.key.public.hex}")
+        key = host.terms.key.public.hex
+        say(f"listening on {url}, key {key}")
+        answer("serve/1", {"url": url, "key": key}, "")
         server.run(sockets=[opened])
 
 
@@ -112,7 +110,7 @@ def _host(options: dict[str, Any]) -> Iterator[Any]:
     terms = Terms(
         job.retrain, attribution, key, verifier, subject=subject_of(job), **agreed, **options
     )
-    host = Host(root, terms, quotas, _say)
+    host = Host(root, terms, quotas, say)
     try:
         yield host
     finally:
@@ -124,11 +122,7 @@ def _taken(options: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: options.pop(name) for name in names}
 
 
-def _say(line: str) -> None:
-    click.echo(line, err=True)
-
-
-@click.command("verify", cls=SessionCommand)
+@click.command("verify", cls=Command, interrupted=_INTERRUPTED, elsewhere=EXPLAINED)
 @click.option("--prover", metavar="URL", required=True, help="Of `pyattr serve`.")
 @click.option("--key", type=_FILE, required=True, help="Your private key.")
 @click.option("--prover-key", type=_FILE, required=True, help="The prover's public key.")
@@ -142,6 +136,7 @@ def _say(line: str) -> None:
     "--sampling", type=click.Choice(["uniform", "weighted"]), default="uniform", help="Of checks."
 )
 @job_options
+@json_option
 def verify_command(**options: Any) -> None:
     """Verify a prover's attribution over HTTP.
 
@@ -162,11 +157,11 @@ def verify_command(**options: Any) -> None:
         ca=connection["ca"],
         seconds=connection["seconds"],
     ) as client:
-        sys.exit(_verify(client, options))
+        _verify(client, options)
 
 
-def _verify(client: ProverClient, options: dict[str, Any]) -> int:
-    """Hold the session; returns the exit code of its outcome."""
+def _verify(client: ProverClient, options: dict[str, Any]) -> NoReturn:
+    """Hold the session, and end with the exit code of its outcome."""
     from pyattr.protocol.signing import PublicKey, SigningKey
     from pyattr.transport.client import DeadlineError, RefusedError, hold_session, send_decision
     from pyattr.transport.directory import SessionDirectory
@@ -184,30 +179,21 @@ def _verify(client: ProverClient, options: dict[str, Any]) -> int:
         side = VerifierSide(directory, job.retrain, key, prover, ledger, terms)
         check_same(side.end.manifest, terms)
         check_subject(job, side.end.manifest)
-        verdict = hold_session(side, client, tell)
+        hold_session(side, client, tell)
         try:
             send_decision(side, client)
         except (RefusedError, DeadlineError) as error:
-            click.echo(f"The prover was not told: {error}", err=True)
-    click.echo(f"{verdict.outcome}: {verdict.reason}")
-    click.echo(f"Session {side.end.session}, {verdict.n_retrained} trainings here.", err=True)
-    return EXIT_CODES[verdict.outcome.value]
+            say(f"The prover was not told: {error}")
+    end_with_verdict(side)
 
 
 @contextmanager
 def _bar() -> Iterator[Tell]:
     """A bar on standard error for the prover's trainings; nothing where that is no terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("prover"),
-        BarColumn(None),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        task = bars.add_task("prover", total=None)
+    with bars() as shown:
+        task = shown.add_task("prover", total=None)
 
         def tell(done: int, planned: int) -> None:
-            bars.update(task, completed=done, total=planned)
+            shown.update(task, completed=done, total=planned)
 
         yield tell
