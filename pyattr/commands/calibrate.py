@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyattr.commands.failure import Group
+from pyattr.commands.keys import called
 from pyattr.commands.options import FILE, job_of, job_options, json_option
 from pyattr.commands.output import answer
 
@@ -85,7 +86,10 @@ def compare_command(ours: Path, theirs: Path, n_checks: int, alarm: float) -> No
 
     from pyattr.protocol import calibration
 
-    pair = (calibration.Replay.load(file) for file in (ours, theirs))
+    pair = []
+    for file in (ours, theirs):
+        with called(str(file), "replay"):
+            pair.append(calibration.Replay.load(file))
     found = calibration.calibrate(*pair, n_checks=n_checks, alarm=alarm)
     answer("calibration/1", msgspec.to_builtins(found), _in_words(found))
 

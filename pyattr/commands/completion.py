@@ -18,8 +18,8 @@ def completion_command(ctx: click.Context, shell: str) -> None:
 
     \b
     Example:
-      eval "$(pyattr completion bash)"          in ~/.bashrc; zsh the same in ~/.zshrc
-      pyattr completion fish > ~/.config/fish/completions/pyattr.fish
+      eval "$(pyattr completion bash)"      in ~/.bashrc; zsh the same in ~/.zshrc
+      pyattr completion fish | source       in ~/.config/fish/config.fish
     """
     kind = get_completion_class(shell)
     assert kind is not None  # the choices are those that click has

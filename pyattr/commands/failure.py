@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -30,6 +31,17 @@ from pyattr.errors import ProtocolError, Rejected
 __all__ = ["INTERRUPTED", "Command", "Group"]
 
 INTERRUPTED: Final = 130  # as shells report a command ended by Ctrl-C
+_ADVICE: Final = {
+    errno.EEXIST: "choose another name: nothing is overwritten",
+    errno.EACCES: "choose a place that you may use",
+    errno.EROFS: "choose a place that can be written to",
+    errno.ENOSPC: "make room, and run the same command again",
+    errno.ENOENT: "check the path; the folder of a new file has to exist",
+}
+_EXTRAS: Final = {
+    "torch": "torch", "sklearn": "datasets", "pooch": "datasets", "jinja2": "report", "PIL": "report",
+    "ray": "ray", "obstore": "cloud", "pandas": "interchange", "xarray": "interchange",
+}  # fmt: skip
 _EXPECTED: Final = (ValueError, OSError, RuntimeError, ProtocolError, Rejected, ImportError)
 
 
@@ -138,8 +150,12 @@ def _ended(ctx: click.Context | None, interrupted: str) -> Iterator[None]:
 
 
 def _sentence(error: Exception, ctx: click.Context | None) -> str:
-    """An error's message on one line; arguments by the names of their options."""
+    """An error's message on one line, with what to do; arguments by the names of their options."""
     words = one_line(error)
+    if isinstance(error, OSError) and error.errno in _ADVICE and error.filename is not None:
+        return f"{words}; {_ADVICE[error.errno]}"
+    if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
+        return f"this needs {error.name}: pip install 'pyattr[{_EXTRAS[error.name]}]'"
     name, colon, rest = words.partition(": ")
     named = colon and ctx is not None and name in ctx.params
     return f"--{name.replace('_', '-')}: {rest}" if named else words

@@ -48,6 +48,8 @@ def one_line(error: BaseException) -> str:
     words = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         words = f"{error.filename}: {error.strerror.lower()}"
+    elif isinstance(error, OSError) and error.strerror:
+        words = error.strerror
     return " ".join(words.split()) or type(error).__name__
 
 

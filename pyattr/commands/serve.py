@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from pyattr.commands.failure import Command
-from pyattr.commands.options import job_of, job_options, json_option
+from pyattr.commands.keys import called, private_key, public_key
+from pyattr.commands.options import (
+    FILE,
+    CommandError,
+    job_of,
+    job_options,
+    json_option,
+    one_line,
+)
 from pyattr.commands.output import answer, bars, say
 from pyattr.commands.terms import (
     EXPLAINED,
@@ -46,7 +54,7 @@ _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 
 
 @click.command("serve", cls=Command, interrupted=_INTERRUPTED, elsewhere=EXPLAINED)
-@click.option("--attribution", type=_FILE, required=True, help="What is to be verified.")
+@click.option("--attribution", type=FILE, required=True, help="What is to be verified.")
 @click.option("--key", type=_FILE, required=True, help="Your private key.")
 @click.option("--verifier-key", type=_FILE, required=True, help="The verifier's public key.")
 @click.option("--state", type=_FOLDER, required=True, help="Folder for all sessions.")
@@ -57,9 +65,9 @@ _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 @click.option("--per-claim", type=int, default=100, show_default=True, help="Sessions, ever.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, default=8750, show_default=True, help="0 for any that is free.")
-@click.option("--token-file", type=_FILE, help="Bearer token that requests must have.")
-@click.option("--tls-cert", type=_FILE, help="Certificate, PEM.")
-@click.option("--tls-key", type=_FILE, help="Its private key, PEM.")
+@click.option("--token-file", type=FILE, help="Bearer token that requests must have.")
+@click.option("--tls-cert", type=FILE, help="Certificate, PEM.")
+@click.option("--tls-key", type=FILE, help="Its private key, PEM.")
 @job_options
 @json_option
 def serve_command(**options: Any) -> None:
@@ -86,7 +94,11 @@ def serve_command(**options: Any) -> None:
     limits = Limits()
     with _host(options) as host:
         server = server_of(application(host, limits, token), address, limits)
-        opened, url = listen(address)
+        try:
+            opened, url = listen(address)
+        except (OSError, OverflowError) as error:
+            taken = f"cannot listen on port {address.port} of {address.host} ({one_line(error)})"
+            raise CommandError(f"--port: {taken}; --port 0 takes one that is free") from error
         key = host.terms.key.public.hex
         say(f"listening on {url}, key {key}")
         answer("serve/1", {"url": url, "key": key}, "")
@@ -96,15 +108,14 @@ def serve_command(**options: Any) -> None:
 @contextmanager
 def _host(options: dict[str, Any]) -> Iterator[Any]:
     from pyattr.attribution import load_attribution
-    from pyattr.protocol.signing import PublicKey, SigningKey
     from pyattr.transport.host import Host
     from pyattr.transport.terms import Quotas, Terms
 
     attribution = load_attribution(options.pop("attribution"))
     quotas = Quotas(**_taken(options, "open_sessions", "per_claim"))
     root = options.pop("state")
-    key = SigningKey.load(options.pop("key"))
-    verifier = PublicKey.load(options.pop("verifier_key"))
+    key = private_key("key", options.pop("key"))
+    verifier = public_key("verifier_key", options.pop("verifier_key"))
     job = job_of(**_taken(options, *_JOB))
     agreed = agreed_terms(options)
     terms = Terms(
@@ -128,8 +139,8 @@ def _taken(options: dict[str, Any], *names: str) -> dict[str, Any]:
 @click.option("--prover-key", type=_FILE, required=True, help="The prover's public key.")
 @click.option("--state", type=_FOLDER, required=True, help="Folder for this session.")
 @click.option("--ledger", type=_FILE, help="Of the sessions of all claims; else the user's.")
-@click.option("--token-file", type=_FILE, help="Bearer token, as the prover has it.")
-@click.option("--ca", type=_FILE, help="Who vouches for the server, PEM; else the system's.")
+@click.option("--token-file", type=FILE, help="Bearer token, as the prover has it.")
+@click.option("--ca", type=FILE, help="Who vouches for the server, PEM; else the system's.")
 @click.option("--seconds", type=float, default=86400.0, show_default=True, help="For everything.")
 @terms_options
 @click.option(
@@ -148,28 +159,29 @@ def verify_command(**options: Any) -> None:
       pyattr verify --prover http://127.0.0.1:8750 --dataset digits --key verifier \\
         --prover-key prover.pub --state session
     """
-    from pyattr.transport.client import ProverClient
+    from pyattr.transport.client import DeadlineError, ProverClient
 
-    connection = _taken(options, "prover", "token_file", "ca", "seconds")
-    with ProverClient(
-        connection["prover"],
-        token=read_token(connection["token_file"]),
-        ca=connection["ca"],
-        seconds=connection["seconds"],
-    ) as client:
-        _verify(client, options)
+    connection = _taken(options, "ca", "seconds")
+    url, token = options.pop("prover"), read_token(options.pop("token_file"))
+    with called("prover", "url"):
+        opened = ProverClient(url, token=token, **connection)
+    try:
+        with opened as client:
+            _verify(client, options)
+    except DeadlineError as error:
+        advice = "is `pyattr serve` running there? The same command goes on"
+        raise CommandError(f"{one_line(error)}; {advice}") from error
 
 
 def _verify(client: ProverClient, options: dict[str, Any]) -> NoReturn:
     """Hold the session, and end with the exit code of its outcome."""
-    from pyattr.protocol.signing import PublicKey, SigningKey
     from pyattr.transport.client import DeadlineError, RefusedError, hold_session, send_decision
     from pyattr.transport.directory import SessionDirectory
     from pyattr.transport.ledger import Ledger
     from pyattr.transport.side import VerifierSide
 
-    key = SigningKey.load(options.pop("key"))
-    prover = PublicKey.load(options.pop("prover_key"))
+    key = private_key("key", options.pop("key"))
+    prover = public_key("prover_key", options.pop("prover_key"))
     state, ledger = options.pop("state"), Ledger.at(options.pop("ledger"))
     job = job_of(**_taken(options, *_JOB))
     terms = stated_terms(options) | options

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from pyattr.commands.failure import Group
+from pyattr.commands.keys import private_key, public_key
 from pyattr.commands.options import (
     FILE,
     FOLDER,
@@ -88,9 +89,7 @@ _ATTRIBUTION = click.option(
 
 
 def _read_keys(key: Path, peer: Path) -> tuple[SigningKey, PublicKey]:
-    from pyattr.protocol.signing import PublicKey, SigningKey
-
-    return SigningKey.load(key), PublicKey.load(peer)
+    return private_key("key", key), public_key("peer", peer)
 
 
 def _manifest(directory: Path, key: PublicKey) -> Manifest:
@@ -101,6 +100,11 @@ def _manifest(directory: Path, key: PublicKey) -> Manifest:
     from pyattr.transport.directory import SessionReader
 
     with SessionReader(directory) as reader:
+        if not reader.has_message(0):
+            raise CommandError(
+                "directory: expected an invitation (0-invitation.dsse), got none; the verifier's "
+                "`pyattr session init` writes it"
+            )
         return manifest_of(unseal(reader.read_message(0, sealed_size(frame_size({}))), key))
 
 
@@ -160,9 +164,7 @@ def _resumed(
     directory: Path, key: Path, peer: Path, ledger: Path | None, place: dict[str, Any]
 ) -> Iterator[VerifierSide]:
     """The verifier of a session that was begun, with data that are still what they were."""
-    from pyattr.protocol.signing import SigningKey
-
-    manifest = _manifest(directory, SigningKey.load(key).public)
+    manifest = _manifest(directory, private_key("key", key).public)
     job = placed_job(manifest.subject.recipe, **place)
     check_subject(job, manifest)
     with _verifier(directory, key, peer, job, ledger) as side:
