@@ -148,7 +148,11 @@ def verify(
         verdict = _verify_gap(evaluate, scores, criterion, seed, budget, design)
     elif method == "paper":
         verdict = _count(verify_paper(evaluate, scores, criterion, seed, budget), evaluate, seed)
-        _warn_of_choices(verdict, None if clip else evaluate.clip, budget)
+        if clip is None and evaluate.n_clipped:
+            cut, n = evaluate.clip, evaluate.n_clipped
+            _LOG.warning(
+                "clip: %.3g, chosen from the pilot, cut off %d outputs; state one", bound, n
+            )
     elif method == "naive":
         n_fresh = check_count("budget", NAIVE_SUBSETS if budget is None else budget, 2)
         mask_seed, run_seed = (int(s) for s in sample_seeds(2, seed))
@@ -176,25 +180,6 @@ def _logged(progress: Progress | None) -> Progress:
             progress(done, planned)
 
     return tell
-
-
-def _warn_of_choices(verdict: Verdict, chosen: float | None, budget: int | None) -> None:
-    """Say what the paper's method chose that changes what was asked, or whether it can be answered.
-
-    Parameters
-    ----------
-    verdict : Verdict
-    chosen : float, optional
-        The clip, unless the caller gave one.
-    budget : int, optional
-        As the caller gave it.
-    """
-    if chosen is not None:
-        _LOG.warning("clip: %.3g was chosen from the pilot; outputs are clipped to it", chosen)
-    planned = verdict.details["n_planned"]
-    if budget is None and planned > verdict.n_retrained:
-        ran = f"{verdict.n_retrained:,} of the {planned:,.0f} trainings planned"
-        _LOG.warning("budget: chosen, %s; too few to accept with", ran)
 
 
 def _check_players(retrain: object, scores: LinearScores) -> None:
