@@ -34,6 +34,7 @@ INTERRUPTED: Final = 130  # as shells report a command ended by Ctrl-C
 _ADVICE: Final = {
     errno.EEXIST: "choose another name: nothing is overwritten",
     errno.EACCES: "choose a place that you may use",
+    errno.EPERM: "choose a place that you may use",
     errno.EROFS: "choose a place that can be written to",
     errno.ENOSPC: "make room, and run the same command again",
     errno.ENOENT: "check the path; the folder of a new file has to exist",

@@ -64,7 +64,14 @@ _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 @click.option("--open-sessions", type=int, default=4, show_default=True, help="At a time.")
 @click.option("--per-claim", type=int, default=100, show_default=True, help="Sessions, ever.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=int, default=8750, show_default=True, help="0 for any that is free.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="INTEGER",
+    default=8750,
+    show_default=True,
+    help="0 for any that is free.",
+)
 @click.option("--token-file", type=FILE, help="Bearer token that requests must have.")
 @click.option("--tls-cert", type=FILE, help="Certificate, PEM.")
 @click.option("--tls-key", type=FILE, help="Its private key, PEM.")
@@ -96,7 +103,7 @@ def serve_command(**options: Any) -> None:
         server = server_of(application(host, limits, token), address, limits)
         try:
             opened, url = listen(address)
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             taken = f"cannot listen on port {address.port} of {address.host} ({one_line(error)})"
             raise CommandError(f"--port: {taken}; --port 0 takes one that is free") from error
         key = host.terms.key.public.hex
