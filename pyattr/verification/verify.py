@@ -150,9 +150,7 @@ def verify(
         verdict = _count(verify_paper(evaluate, scores, criterion, seed, budget), evaluate, seed)
         if clip is None and evaluate.n_clipped:
             cut, n = evaluate.clip, evaluate.n_clipped
-            _LOG.warning(
-                "clip: %.3g, chosen from the pilot, cut off %d outputs; state one", bound, n
-            )
+            _LOG.warning("clip: %.3g, chosen from the pilot, cut off %d outputs; state one", cut, n)
     elif method == "naive":
         n_fresh = check_count("budget", NAIVE_SUBSETS if budget is None else budget, 2)
         mask_seed, run_seed = (int(s) for s in sample_seeds(2, seed))
