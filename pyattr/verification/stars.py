@@ -62,7 +62,7 @@ class StarDesign:
         K, at least one for each rate.
     p : float
         Probability that an example is in a mask, within [1e-6, 1 - 1e-6].
-    leak : float
+    leak_even : float
         Most of the even weight that may be left in the estimate, see `solve_noise_rates`.
 
     Raises

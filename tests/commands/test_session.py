@@ -66,7 +66,7 @@ class Two:
         if self.in_process:
             result = CliRunner().invoke(main, words)
             assert result.exception is None or isinstance(result.exception, SystemExit)
-            code, text = result.exit_code, result.output
+            code, text = result.exit_code, result.stdout if "--json" in options else result.output
         else:
             done = subprocess.run(
                 [sys.executable, "-m", "pyattr.cli", *words],

@@ -238,6 +238,6 @@ def test_a_missing_ffcv_says_which_line_to_run(tmp_path, fashion_folder, monkeyp
     monkeypatch.setitem(sys.modules, "ffcv", None)
     text = IMAGES.format(path=fashion_folder).replace("[recipe]", 'feed = "ffcv"\n[recipe]')
     result = CliRunner().invoke(main, ["attribute", str(write(tmp_path, text))])
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "pip install '.[ffcv]'" in result.output
     assert not (tmp_path / "bank").exists()
