@@ -17,11 +17,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pyattr import __version__
 from pyattr.commands.calibrate import calibrate
+from pyattr.commands.check import check_command
 from pyattr.commands.doctor import doctor
 from pyattr.commands.jobs import attribute_command, worker_command
 from pyattr.commands.record import audit_command, show
 from pyattr.commands.serve import serve_command, verify_command
 from pyattr.commands.session import keygen, session
+from pyattr.commands.uses import price_command, select_command
 
 if TYPE_CHECKING:
     from pyattr import demo
@@ -51,7 +53,8 @@ def main() -> None:
 
 
 for command in (
-    attribute_command, calibrate, doctor, keygen, serve_command, session, verify_command, worker_command,
+    attribute_command, calibrate, check_command, doctor, keygen, price_command, select_command,
+    serve_command, session, verify_command, worker_command,
 ):  # fmt: skip
     main.add_command(command)
 for command in (audit_command, show):

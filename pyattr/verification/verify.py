@@ -137,6 +137,21 @@ def verify(
     check_positive("threshold", threshold)
     seed = secrets.randbits(64) if seed is None else seed
     evaluate = Evaluator(retrain, scores.n_targets, clip, progress)
+    verdict = _judged(evaluate, scores, criterion, method, seed, budget, design, threshold)
+    return replace(verdict, p=criterion.p, judged=scores)
+
+
+def _judged(
+    evaluate: Evaluator,
+    scores: LinearScores,
+    criterion: Criterion,
+    method: str,
+    seed: int,
+    budget: int | None,
+    design: ClusterDesign | StarDesign | None,
+    threshold: float,
+) -> Verdict:
+    """The verdict of one of the methods."""
     if method == "gap":
         return _verify_gap(evaluate, scores, criterion, seed, budget, design)
     if method == "paper":
@@ -145,7 +160,7 @@ def verify(
     if method == "naive":
         n_fresh = check_count("budget", NAIVE_SUBSETS if budget is None else budget, 2)
         mask_seed, run_seed = (int(s) for s in sample_seeds(2, seed))
-        masks = sample_masks(n_fresh, scores.n_train, p, mask_seed)
+        masks = sample_masks(n_fresh, scores.n_train, criterion.p, mask_seed)
         evaluate.n_planned = n_fresh
         outputs = evaluate(masks, sample_seeds(n_fresh, run_seed))
         verdict = judge_naive(criterion, masks, outputs, scores, threshold)
