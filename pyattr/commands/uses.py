@@ -83,14 +83,15 @@ def price_command(
 
     _check_ends(out=out, examples=examples)
     scores, certificate = _read(attribution, verdict)
-    payments = price(
-        scores,
-        verdict=certificate,
-        allow_unverified=unverified,
-        owners=None if sellers is None else files.read_owners(sellers, scores.n_train),
-        weights=None if weights is None else files.read_weights(weights, scores.n_targets),
-        **options,
-    )
+    with _told_how_to_allow():
+        payments = price(
+            scores,
+            verdict=certificate,
+            allow_unverified=unverified,
+            owners=None if sellers is None else files.read_owners(sellers, scores.n_train),
+            weights=None if weights is None else files.read_weights(weights, scores.n_targets),
+            **options,
+        )
     costs = lie_costs(scores, payments) if lies else None
     record = files.payments_record(payments, costs)
     if out is not None:
@@ -133,20 +134,22 @@ def select_command(
 
     \b
     Example:
-      pyattr select scores.safetensors --verdict verdict.json -n 100 --job job.toml
+      pyattr select scores.safetensors --verdict verdict.json -n 100 \\
+        --job job.toml
     """
     from pyattr.uses import files, select, table
 
     _check_ends(out=out)
     scores, certificate = _read(attribution, verdict)
-    selection = select(
-        scores,
-        n_selected,
-        verdict=certificate,
-        allow_unverified=unverified,
-        owners=None if sellers is None else files.read_owners(sellers, scores.n_train),
-        weights=None if weights is None else files.read_weights(weights, scores.n_targets),
-    )
+    with _told_how_to_allow():
+        selection = select(
+            scores,
+            n_selected,
+            verdict=certificate,
+            allow_unverified=unverified,
+            owners=None if sellers is None else files.read_owners(sellers, scores.n_train),
+            weights=None if weights is None else files.read_weights(weights, scores.n_targets),
+        )
     measured = None if job is None else _measured(job, selection, **options)
     record = files.selection_record(selection, measured)
     if out is not None:
@@ -181,6 +184,17 @@ def _read(attribution: Path, verdict: Path | None) -> tuple[Attribution, Certifi
     if verdict is None:
         return scores, None
     return scores, (certificate_of_session if verdict.is_dir() else load_certificate)(verdict)
+
+
+@contextmanager
+def _told_how_to_allow() -> Iterator[None]:
+    """Name the option that takes unverified scores."""
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("verdict: "):
+            raise
+        raise ValueError(f"{error}; --unverified allows them") from error
 
 
 def _check_ends(**files: Path | None) -> None:

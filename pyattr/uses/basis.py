@@ -71,16 +71,16 @@ class Basis:
             If no ACCEPT about these very scores is given and `allow_unverified` is false.
         """
         certificate = Certificate.of(verdict) if isinstance(verdict, Verdict) else verdict
-        if certificate is not None and weights is None:
-            weights = certificate.weights
-        chosen = target_weights(weights, attribution.n_targets)
         doubt = _doubt(attribution, certificate)
         if certificate is None or doubt:
             if not allow_unverified:
                 expected = "ACCEPT about these very scores, or unverified ones to be allowed"
                 raise bad_value("verdict", expected, doubt)
+            chosen = target_weights(weights, attribution.n_targets)
             values = weighted_sum(attribution.scores, chosen)
             return cls(values, chosen, math.inf, 0.0, f"unverified: {doubt}")
+        given = certificate.weights if weights is None else weights
+        chosen = target_weights(given, attribution.n_targets)
         values = weighted_sum(attribution.scores, chosen)
         if certificate.weights is not None:  # the float32 sums that were judged
             sums = summed(attribution, certificate.weights).scores[:, 0]

@@ -99,9 +99,9 @@ class Verdict:
         ``√(n_members · gap_upper / (p (1-p)))`` in output units, (n_targets,) float64: Cauchy-Schwarz on
         ``Σ_i p(1-p)(a_i - a*_i)² ≤ gap``. Only for verdicts of the gap method.
 
-        Relative gaps are taken times the *upper* limit of Var f: an estimate of Var f errs together with
-        that of the gap where residuals are proportional to the outputs, as those of scaled scores are. So
-        a target's error fails to be covered with the probabilities of both limits.
+        Relative gaps are taken times the *upper* limit of Var f: a limit of their ratio says nothing of the
+        gap beside a mere estimate of Var f. So a target's error fails to be covered with the
+        probabilities of both limits.
         """
         unit = np.asarray(self.details["variance_upper"]) if self.relative else 1.0
         error: Array = np.sqrt(n_members * self.gap_upper * unit / (self.p * (1.0 - self.p)))
