@@ -25,7 +25,7 @@ def verdict_of(scores: Attribution, radius: float, **changes: object) -> Verdict
         "outcomes": (Outcome.ACCEPT,) * n,
         "relative": False,
         "delta_split": {"upper limit of each target": 0.05 / n},
-        "details": {"assumption": "all is as stated"},
+        "details": {"assumption": "all is as stated", "finite_sample": True},
         "judged": LinearScores.of(scores),
     }
     return Verdict(**fields | changes)

@@ -57,8 +57,8 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         As in the `Verdict`.
     simultaneous : bool
         Whether the limits of all targets hold at once.
-    short_limits : bool
-        Whether tails were noticed that may make limits below epsilon too small.
+    finite_sample : bool
+        Whether the bound holds at any sample size.
     outcomes, gap, gap_lower, gap_upper : tuple
         For each target; None where there is no number.
     variance, variance_upper : tuple of float
@@ -80,7 +80,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     relative: bool
     p: float
     simultaneous: bool
-    short_limits: bool
+    finite_sample: bool
     n_retrained: int
     outcomes: tuple[Literal["ACCEPT", "ABORT", "INCONCLUSIVE"], ...]
     gap: Numbers
@@ -137,7 +137,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             relative=verdict.relative,
             p=verdict.p,
             simultaneous=n == 1 or level * n <= verdict.delta * (1.0 + 1e-9),
-            short_limits=bool(details.get("warnings")),
+            finite_sample=bool(details.get("finite_sample", False)),
             n_retrained=verdict.n_retrained,
             outcomes=tuple(outcome.value for outcome in verdict.outcomes),
             gap=_numbers(verdict.gap),
@@ -158,16 +158,18 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def errors(self) -> Array:
         """Bounds of ``√(Σ_i (a_i - a*_i)²)`` for all targets at once, (n_targets,) float64, output units.
 
-        ``√(gap / (p (1-p)))`` by Parseval. Limits that hold for each target alone are replaced by the
-        largest of them, in units of Var f, which is a limit for all: the target whose gap is largest has
-        one too, and that fails with probability δ. Where tails were noticed the gap is taken to be
-        epsilon at least.
+        ``√(gap / (p (1-p)))`` by Parseval, the gap at its upper limit if the bound holds at any sample size,
+        and at *epsilon* otherwise: what ACCEPT certifies, and what guards against tails are calibrated for.
+        A limit below epsilon that rests on near-normality may be short where a rare subset has a large
+        residual, as with few sellers the empty one has.
+
+        Limits that hold for each target alone are replaced by the largest of them, which is a limit for all:
+        the target whose gap is largest has one too, and that fails with probability δ.
         """
-        upper = np.array([math.inf if u is None else u for u in self.gap_upper])
-        if not self.simultaneous:
-            upper = np.full_like(upper, upper.max())
-        if self.short_limits:
-            upper = np.maximum(upper, self.epsilon)
+        upper = np.full(self.n_targets, self.epsilon)
+        if self.finite_sample:
+            limits = np.array([math.inf if u is None else u for u in self.gap_upper])
+            upper = limits if self.simultaneous else np.full_like(limits, limits.max())
         unit = np.ones_like(upper)
         if self.relative:
             unit = np.array([math.inf if v is None else v for v in self.variance_upper])

@@ -85,9 +85,9 @@ def test_p_is_that_of_the_masks():
     certificate = Certificate.of(verdict)
     assert verdict
     assert certificate.p == 0.3
-    expected = math.sqrt(certificate.gap_upper[0] * certificate.variance_upper[0] / 0.21)
-    assert certificate.errors()[0] == pytest.approx(expected)
-    assert verdict.pay_error(1)[0] == pytest.approx(expected)
+    unit = certificate.variance_upper[0] / 0.21
+    assert certificate.errors()[0] == pytest.approx(math.sqrt(0.2 * unit))
+    assert verdict.pay_error(1)[0] == pytest.approx(math.sqrt(certificate.gap_upper[0] * unit))
 
 
 def test_a_file_holds_all_of_it(tmp_path):
