@@ -21,7 +21,8 @@ __all__ = ["lies_table", "payments_table", "selection_table"]
 
 _MOST_ROWS: Final = 20
 _FAR: Final = 0.1  # from the verdict's p: a choice of another size than it is about
-_MOST_COLUMNS: Final = 8
+_MOST_COLUMNS: Final = 5
+_WHOLE: Final = 10_000.0  # money from which on pence are left out
 
 
 def payments_table(payments: Payments) -> Group:
@@ -30,17 +31,16 @@ def payments_table(payments: Payments) -> Group:
     sellers = payments.sellers
     values = sellers.total(payments.basis.values)
     order = sorted(range(len(sellers)), key=lambda s: -payments.paid[s])
+    money = _money(payments)
     for s in order[:_MOST_ROWS]:
         grid.add_row(
             _cut(sellers.names[s]),
             f"{sellers.sizes[s]:,}",
             f"{values[s]:.4g}",
             _number(payments.value_error[s], ".2g"),
-            f"{payments.paid[s]:,.2f}",
-            _number(payments.lower[s], ",.2f"),
-            _number(payments.upper[s], ",.2f"),
+            *(_number(x[s], money) for x in (payments.paid, payments.lower, payments.upper)),
         )
-    head = f"Rule {payments.rule!r}: {payments.spent:,.2f} of {payments.budget:,.2f} paid."
+    head = f"Rule {payments.rule!r}: {payments.spent:{money}} of {payments.budget:{money}} paid."
     notes = [*_left_out(len(order)), _said(payments.basis, "all limits")]
     if payments.basis.verified and payments.vacuous:
         notes.append(
@@ -51,13 +51,13 @@ def payments_table(payments: Payments) -> Group:
 
 
 def lies_table(lies: LieCosts, payments: Payments) -> Group:
-    """What each lie would have cost each seller; the eight best paid of them."""
+    """What each lie would have cost each seller; the five best paid of them."""
     order = sorted(range(len(payments.sellers)), key=lambda s: -payments.paid[s])[:_MOST_COLUMNS]
     names = payments.sellers.names
     grid = _grid("lie", "gap", "of sum", *(_cut(names[s]) for s in order))
     columns = (lies.titles, lies.added_gap, lies.added_gap_of_sum, lies.cost)
     for title, gap, of_sum, cost in zip(*columns, strict=True):
-        paid = (f"{0.0 - round(cost[s], 2):+,.2f}" for s in order)  # no -0.00
+        paid = (f"{0.0 - round(cost[s], 2):+{_money(payments)}}" for s in order)  # no -0.00
         grid.add_row(escape(title), f"{gap:.2g}", f"{of_sum:.2g}", *paid)
     head = "What lies about the scores would have changed:"
     note = (
@@ -85,6 +85,8 @@ def selection_table(selection: Selection, measured: Measured | None) -> Group:
         f"{gain + error:.4g}" if known else "-",
     )
     notes = [_said(selection.basis, "the limits of the prediction by the best linear attribution")]
+    if known:
+        notes.append(f"It predicts at most {selection.regret:.3g} more for its own best choice.")
     share, p = len(selection.examples) / len(selection.sellers.of), selection.basis.p
     if p is not None and abs(share - p) > _FAR:
         notes.append(
@@ -105,6 +107,11 @@ def selection_table(selection: Selection, measured: Measured | None) -> Group:
     else:
         notes.append("What a model makes of it is not known before it is trained: --job measures.")
     return Group(Text(head, style="bold"), grid, *(Text(note, style="dim") for note in notes))
+
+
+def _money(payments: Payments) -> str:
+    """Format of amounts."""
+    return ",.2f" if payments.budget < _WHOLE else ",.0f"
 
 
 def _grid(first: str, *others: str) -> Table:

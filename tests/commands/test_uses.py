@@ -137,6 +137,15 @@ def test_unverified_scores_need_a_word(place):
     assert select(place).exit_code == 3
 
 
+def test_tables_of_much_money_and_many_sellers_fit_a_screen(place):
+    words = (place / "scores.safetensors", "--unverified", "--lies", "--budget", 10_000_000)
+    shown = call("price", *words)
+    assert shown.exit_code == 0
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    assert "…" not in shown.stdout.replace("… and 20 more", "")
+    assert "10,000,000 of 10,000,000 paid." in shown.stdout
+
+
 def test_vacuous_limits_are_explained(place, tmp_path):
     scores = pyattr.load_attribution(place / "scores.safetensors")
     Certificate.of(verdict_of(scores, 100.0)).save(tmp_path / "wide.json")

@@ -170,6 +170,11 @@ def test_a_weighted_sum_is_verified_as_one_target():
     refused(SCORES, certificate, "a verdict about a sum of other targets")
 
 
+def test_a_verdict_about_several_targets_is_none_about_their_sum():
+    with pytest.raises(ValueError, match="weights: expected one judged target, got 2"):
+        Certificate.of(verdict_of(SCORES, 0.1), [0.5, 0.5])
+
+
 def test_the_sum_of_targets_has_a_smaller_error_than_its_parts_imply():
     function = smooth_function(60, n_targets=8)
     published = with_gap(function, 0.02)
