@@ -6,11 +6,15 @@ import contextlib
 import io
 import re
 import shutil
+import sys
 from pathlib import Path
+
+from click.testing import CliRunner
 
 import pyattr
 from pyattr import interchange
 from pyattr.attribution import held_out_r2
+from pyattr.cli import main
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -59,6 +63,29 @@ def test_every_threat_that_has_a_defence_names_tests_that_exist():
             source = (tests / file).read_text()
             assert "def test_" in source
             assert not function or f"def {function}(" in source, reference
+
+
+def test_sellers_are_paid_and_chosen_by_program_and_by_commands(tmp_path, monkeypatch):
+    page = (DOCS / "pricing.md").read_text()
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+    assert [language for language, _ in blocks] == ["python", "python", "text", "toml", "sh"]
+    module, program, expected, job, commands = (text for _, text in blocks)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "sellers.py").write_text(module)
+    (tmp_path / "job.toml").write_text(job)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(program, "pricing.md", "exec"), {"__name__": "docs"})
+    assert printed.getvalue() == expected
+    monkeypatch.setattr("secrets.randbits", lambda bits: 3)  # the same verifier in every run
+    for line in commands.splitlines():
+        name, *words = line.split()
+        result = CliRunner().invoke(main, words)
+        assert (name, result.exit_code) == ("pyattr", 0), result.output
+    assert len((tmp_path / "pay.csv").read_text().splitlines()) == 25
+    assert "measured (8 models, 64 random)" in result.output
+    monkeypatch.delitem(sys.modules, "sellers")
 
 
 def test_a_store_of_datamodels_is_read_fitted_and_verified():

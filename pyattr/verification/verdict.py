@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pyattr.notebook import card
 from pyattr.verification.bounds import Interval
 from pyattr.verification.labelled import to_dataframe, to_xarray
+from pyattr.verification.scores import LinearScores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +62,10 @@ class Verdict:
         Figures of the method: design, kurtosis, share of outputs clipped, …
     relative : bool
         Whether gaps and epsilon are relative to Var f.
+    p : float
+        Probability that an example is in a mask.
+    judged : LinearScores, optional
+        The attribution that the verdict is about; None if it is not known.
 
     Examples
     --------
@@ -83,6 +88,8 @@ class Verdict:
     delta_split: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     relative: bool = True
+    p: float = 0.5
+    judged: LinearScores | None = field(default=None, compare=False)
 
     def __bool__(self) -> bool:
         """True for ACCEPT alone, so that a forgotten comparison never accepts."""
@@ -93,14 +100,18 @@ class Verdict:
         """Number of targets decided."""
         return len(self.outcomes)
 
-    def pay_error(self, n_members: int, p: float = 0.5) -> Array:
+    def pay_error(self, n_members: int) -> Array:
         """How far the summed scores of a group may be from those of the best linear attribution.
 
         ``√(n_members · gap_upper / (p (1-p)))`` in output units, (n_targets,) float64: Cauchy-Schwarz on
         ``Σ_i p(1-p)(a_i - a*_i)² ≤ gap``. Only for verdicts of the gap method.
+
+        Relative gaps are taken times the *upper* limit of Var f: a limit of their ratio says nothing of the
+        gap beside a mere estimate of Var f. So a target's error fails to be covered with the
+        probabilities of both limits.
         """
-        unit = np.asarray(self.details["variance"]) if self.relative else 1.0
-        error: Array = np.sqrt(n_members * self.gap_upper * unit / (p * (1.0 - p)))
+        unit = np.asarray(self.details["variance_upper"]) if self.relative else 1.0
+        error: Array = np.sqrt(n_members * self.gap_upper * unit / (self.p * (1.0 - self.p)))
         return error
 
     @classmethod

@@ -144,24 +144,39 @@ def verify(
     check_positive("threshold", threshold)
     seed = secrets.randbits(64) if seed is None else seed
     evaluate = Evaluator(retrain, scores.n_targets, clip, _logged(progress))
+    verdict = _judged(evaluate, scores, criterion, method, seed, budget, design, threshold)
+    _LOG.info("%r", verdict)
+    return replace(verdict, p=criterion.p, judged=scores)
+
+
+def _judged(
+    evaluate: Evaluator,
+    scores: LinearScores,
+    criterion: Criterion,
+    method: str,
+    seed: int,
+    budget: int | None,
+    design: ClusterDesign | StarDesign | None,
+    threshold: float,
+) -> Verdict:
+    """The verdict of one of the methods."""
     if method == "gap":
         verdict = _verify_gap(evaluate, scores, criterion, seed, budget, design)
     elif method == "paper":
         verdict = _count(verify_paper(evaluate, scores, criterion, seed, budget), evaluate, seed)
-        if clip is None and evaluate.n_clipped:
+        if criterion.clip is None and evaluate.n_clipped:
             cut, n = evaluate.clip, evaluate.n_clipped
             _LOG.warning("clip: %.3g, chosen from the pilot, cut off %d outputs; state one", cut, n)
     elif method == "naive":
         n_fresh = check_count("budget", NAIVE_SUBSETS if budget is None else budget, 2)
         mask_seed, run_seed = (int(s) for s in sample_seeds(2, seed))
-        masks = sample_masks(n_fresh, scores.n_train, p, mask_seed)
+        masks = sample_masks(n_fresh, scores.n_train, criterion.p, mask_seed)
         evaluate.n_planned = n_fresh
         outputs = evaluate(masks, sample_seeds(n_fresh, run_seed))
         judged = judge_naive(criterion, masks, outputs, scores, threshold)
         verdict = _count(judged, evaluate, seed)
     else:
         raise bad_value("method", "'gap', 'paper' or 'naive'", repr(method))
-    _LOG.info("%r", verdict)
     return verdict
 
 

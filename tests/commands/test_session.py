@@ -199,6 +199,36 @@ def test_a_record_that_was_changed_does_not_hold_together(root, tmp_path):
     assert "FAIL signature of 1-commitment.dsse" in text
 
 
+def test_sellers_are_paid_by_the_record_of_an_accepted_session_alone(root, tmp_path):
+    def price(folder, scores):
+        words = ["price", str(root / f"{scores}.safetensors"), "--verdict", str(folder)]
+        result = CliRunner().invoke(main, [*words, "--budget", "100", "--json"])
+        return result.exit_code, result.output
+
+    accepted, aborted = Two(root, tmp_path / "s"), Two(root, tmp_path / "t", "reverse")
+    assert accepted.play()[0] == 0
+    code, text = price(accepted.path / "v", "honest")
+    assert code == 0
+    record = json.loads(text)
+    assert record["verified"]
+    assert record["confidence"] == pytest.approx(1 - 2 * 0.05 / 8)
+    assert sum(row["payment"] for row in record["sellers"]) == pytest.approx(100.0)
+    code, text = price(accepted.path / "v", "reverse")
+    assert code == 3
+    assert "got a verdict about other scores" in text
+    assert aborted.play()[0] == 1
+    code, text = price(aborted.path / "v", "reverse")
+    assert code == 3
+    assert "got ABORT of method 'gap'" in text
+    block = next((accepted.path / "v" / "trainings-verifier").iterdir())
+    data = bytearray(block.read_bytes())
+    data[-1] ^= 1
+    block.write_bytes(data)
+    code, text = price(accepted.path / "v", "honest")
+    assert code == 3
+    assert "expected the record of a session that holds together" in text
+
+
 def test_a_prover_agrees_to_its_own_terms_only(root, tmp_path):
     two = Two(root, tmp_path / "s")
     two.play("init")
