@@ -20,6 +20,7 @@ from pyattr.commands.calibrate import calibrate
 from pyattr.commands.doctor import doctor
 from pyattr.commands.jobs import attribute_command, worker_command
 from pyattr.commands.record import audit_command, show
+from pyattr.commands.report import report_command
 from pyattr.commands.serve import serve_command, verify_command
 from pyattr.commands.session import keygen, session
 
@@ -51,7 +52,8 @@ def main() -> None:
 
 
 for command in (
-    attribute_command, calibrate, doctor, keygen, serve_command, session, verify_command, worker_command,
+    attribute_command, calibrate, doctor, keygen, report_command, serve_command, session, verify_command,
+    worker_command,
 ):  # fmt: skip
     main.add_command(command)
 for command in (audit_command, show):

@@ -16,7 +16,7 @@ from pyattr.commands.terms import check_subject
 from pyattr.errors import bad_value
 
 if TYPE_CHECKING:
-    from pyattr.protocol.audit import Audit
+    pass
 
 __all__ = ["audit_command", "show"]
 
@@ -47,7 +47,7 @@ def audit_command(
       pyattr session audit DIR --rerun all
     """
     from pyattr.protocol.signing import PublicKey
-    from pyattr.transport.evidence import audit_directory, stated_manifest
+    from pyattr.transport.evidence import audit_directory, conclusion, stated_manifest
 
     keys = [None if file is None else PublicKey.load(file) for file in (prover_key, verifier_key)]
     retrain, n_repeated = None, None
@@ -68,20 +68,10 @@ def audit_command(
     else:
         for check in result.checks:
             click.echo(f"{'ok  ' if check.holds else 'FAIL'} {check.name}: {check.found}")
-        click.echo(_conclusion(result, outcome))
+        click.echo(conclusion(result, outcome))
     if not result.holds or outcome is None:
         sys.exit(ERROR)
     sys.exit(EXIT_CODES["INCONCLUSIVE" if result.n_believed else outcome])
-
-
-def _conclusion(result: Audit, outcome: str | None) -> str:
-    """An audit in a sentence."""
-    if not result.holds:
-        return "the record does not hold together"
-    if result.n_believed:
-        trainings = f"{result.n_believed} trainings are what the verifier says"
-        return f"{outcome} follows from the record, if {trainings}; --rerun all repeats them"
-    return f"{outcome} stands"
 
 
 @click.command("show", cls=SessionCommand)

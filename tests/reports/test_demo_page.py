@@ -12,9 +12,9 @@ import demo_run
 import numpy as np
 import pytest
 from PIL import Image
+from pyattr.report_charts import cost_chart, gap_chart, pay_chart, scatter_chart
 
 from pyattr import report
-from pyattr.report_charts import cost_chart, gap_chart, pay_chart, scatter_chart
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "col"}
 
