@@ -20,19 +20,10 @@ from pyattr.jobs.source import dataset_of
 from pyattr.retraining.bank import Bank
 from pyattr.retraining.bank_format import Status, statuses
 
-__all__ = [
-    "ATTRIBUTION",
-    "QUALITY",
-    "Failed",
-    "Quality",
-    "Summary",
-    "dataset_at_hand",
-    "fresh_models",
-    "read",
-]
+__all__ = ["Failed", "Quality", "Summary", "dataset_at_hand", "fresh_models", "read"]
 
-ATTRIBUTION: Final = "attribution.safetensors"
-QUALITY: Final = "quality.json"
+_ATTRIBUTION: Final = "attribution.safetensors"
+_QUALITY: Final = "quality.json"
 _MOST_BYTES: Final = 1 << 28
 _SHOWN_MODELS: Final = 256
 
@@ -106,10 +97,10 @@ def read(folder: Path) -> tuple[Attribution, Quality | None]:
         If the scores cannot be read.
     """
     try:
-        attribution = load_attribution(folder / ATTRIBUTION)
+        attribution = load_attribution(folder / _ATTRIBUTION)
     except (SafetensorError, KeyError) as error:
-        raise bad_value(str(folder / ATTRIBUTION), "scores that pyattr saved", error) from error
-    file = folder / QUALITY
+        raise bad_value(str(folder / _ATTRIBUTION), "scores that pyattr saved", error) from error
+    file = folder / _QUALITY
     if not file.is_file():
         return attribution, None
     if file.stat().st_size > _MOST_BYTES:
@@ -120,7 +111,7 @@ def read(folder: Path) -> tuple[Attribution, Quality | None]:
         raise bad_value(str(file), "what `pyattr attribute` writes", error) from error
     for summary in _summaries(quality):
         if len(summary.per_target) != attribution.n_targets:
-            expected = f"figures of {attribution.n_targets} targets, as in {ATTRIBUTION}"
+            expected = f"figures of {attribution.n_targets} targets, as in {_ATTRIBUTION}"
             raise bad_value(str(file), expected, len(summary.per_target))
     return attribution, quality
 

@@ -95,7 +95,8 @@ def _section(file: File, name: str) -> dict[str, Any]:
             (t.path, t.header, t.rows[:_SHOWN_ROWS], max(0, len(t.rows) - _SHOWN_ROWS))
             for t in file.tables
         ],
-        "figures": [(path or file.name, value) for path, value in file.figures[:_SHOWN_FIGURES]],
+        "figures": file.figures[:_SHOWN_FIGURES],
+        "n_more_figures": max(0, len(file.figures) - _SHOWN_FIGURES),
     }
 
 

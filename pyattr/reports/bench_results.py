@@ -5,7 +5,7 @@ lies below "results" is up to each bench, so it is read by its shape:
 
 - names with ``median_s`` and ``ratio`` each are peers that were timed in turn;
 - names with a number each, under a key such as ``models_per_s`` or ``ms a target``, are peers as well;
-- dicts that have most of their keys in common are rows of a table;
+- dicts of figures that have most of their names in common are rows of a table, wherever they are;
 - everything else is a figure with a name.
 """
 
@@ -24,8 +24,10 @@ __all__ = ["Comparison", "File", "Table", "read", "recorded_files"]
 _MOST_BYTES: Final = 1 << 25
 _MOST_DEPTH: Final = 12
 _MOST_LISTED: Final = 6  # numbers of a list that are written out
-_MOST_COLUMNS: Final = 14
-_COMMON: Final = 0.6  # share of its keys that a row has in common with all rows of its table
+_MOST_COLUMNS: Final = 10  # where there are few rows
+_FEW_ROWS: Final = 6
+_COMMON: Final = 0.6  # share of their names that records of a table have in common
+_JOINT: Final = " · "
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,9 @@ def recorded_files(folder: Path) -> dict[str, dict[str, Any]]:
             record = json.loads(path.read_bytes())
         except (ValueError, RecursionError):
             continue
-        if isinstance(record, dict) and isinstance(record.get("environment"), dict):
-            if "commit" in record["environment"] and "results" in record:
-                found[path.stem] = record
+        environment = record.get("environment") if isinstance(record, dict) else None
+        if isinstance(environment, dict) and "commit" in environment and "results" in record:
+            found[path.stem] = record
     return found
 
 
@@ -130,38 +132,96 @@ def read(folder: Path) -> list[File]:
     files = []
     for name, record in records.items():
         file = File(name, record["environment"], record)
-        _sort(record["results"], "", file, 0)
+        results = _as_mapping(record["results"])
+        _sort(results if isinstance(results, Mapping) else {"results": results}, file)
         files.append(file)
     return files
 
 
-def _sort(node: Any, path: str, file: File, depth: int) -> None:
+def _sort(node: Mapping[str, Any], file: File) -> None:
     """Put what lies below a node where it belongs."""
+    records: list[tuple[str, dict[str, Any]]] = []
+    _collect(node, "", file, records, 0)
+    groups: list[list[tuple[str, dict[str, Any]]]] = []
+    for path, record in records:
+        group = next((g for g in groups if _alike(g[0][1], record)), None)
+        if group is None:
+            groups.append([(path, record)])
+        else:
+            group.append((path, record))
+    for group in groups:
+        if len(group) > 1:
+            file.tables.append(_as_table(group))
+        else:
+            ((path, record),) = group
+            file.figures += [(_below(path, name), value) for name, value in record.items()]
+
+
+def _collect(
+    node: Mapping[str, Any],
+    path: str,
+    file: File,
+    records: list[tuple[str, dict[str, Any]]],
+    depth: int,
+) -> None:
+    """Gather comparisons, and records: dicts of figures, at least half of which are none of dicts."""
     if depth > _MOST_DEPTH:
         raise bad_value(f"{file.name}.json", f"at most {_MOST_DEPTH} levels", "more")
-    if not isinstance(node, Mapping):
-        file.figures.append((path, _brief(node)))
+    rest = {key: _as_mapping(v) for key, v in _without_comparisons(node, path, file).items()}
+    below = {key: value for key, value in rest.items() if isinstance(value, Mapping)}
+    if rest and path and 2 * len(below) <= len(rest) and not any(map(_compares, below.values())):
+        records.append((path, _flat(rest)))
         return
-    rest = _without_comparisons(node, path, file)
-    table = None if _compares(rest) else _as_table(rest, path)
-    if table is not None:
-        file.tables.append(table)
-        return
-    for key, value in rest.items():
-        below = _below(path, key)
-        if isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
-            found = _as_table(dict(enumerate(value)), below)
-            if found is not None:
-                file.tables.append(found)
-                continue
-        _sort(value, below, file, depth + 1)
+    own = {key: _brief(value) for key, value in rest.items() if key not in below}
+    if own:
+        records.append((path, own))
+    for key, value in below.items():
+        _collect(value, _below(path, key), file, records, depth + 1)
+
+
+def _as_mapping(value: Any) -> Any:
+    """A list of dicts as a dict of them by their numbers; others as they are."""
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+        return {str(number): item for number, item in enumerate(value)}
+    return value
+
+
+def _alike(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two records have most of their names in common."""
+    return len(record.keys() & other.keys()) >= _COMMON * len(record.keys() | other.keys())
+
+
+def _as_table(group: list[tuple[str, dict[str, Any]]]) -> Table:
+    """Records as rows; as columns where there are many figures of few records."""
+    parts = [path.split(_JOINT) for path, _ in group]
+    prefix = _common(parts)
+    suffix = _common([words[len(prefix) :][::-1] for words in parts])[::-1]
+    rest = [words[len(prefix) : len(words) - len(suffix)] for words in parts]
+    names = [_JOINT.join(words) or path for words, (path, _) in zip(rest, group, strict=True)]
+    columns = list(dict.fromkeys(name for _, record in group for name in record))
+    rows = [[name, *(r.get(c) for c in columns)] for name, (_, r) in zip(names, group, strict=True)]
+    title = _JOINT.join([*prefix, *suffix]) or ", ".join(columns[:3])
+    if len(columns) > _MOST_COLUMNS and len(rows) <= _FEW_ROWS:
+        turned = [list(cells) for cells in zip(["", *columns], *rows, strict=True)]
+        return Table(title, turned[0], turned[1:])
+    return Table(title, ["", *columns], rows)
+
+
+def _common(paths: list[list[str]]) -> list[str]:
+    """The first words that all paths have in common."""
+    found = []
+    for words in zip(*paths, strict=False):
+        if len(set(words)) > 1:
+            break
+        found.append(words[0])
+    return found
 
 
 def _below(path: str, key: object) -> str:
     """The path of a key; that peers are peers goes without saying."""
     if key == "peers":
         return path
-    return f"{path} · {key}" if path else str(key)
+    return f"{path}{_JOINT}{key}" if path else str(key)
 
 
 def _compares(node: Any, depth: int = 0) -> bool:
@@ -229,36 +289,6 @@ def _as_rates(value: Mapping[str, Any], key: str, path: str) -> Comparison | Non
 
 def _is_positive(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e300
-
-
-def _as_table(node: Mapping[Any, Any], path: str) -> Table | None:
-    """Children, or children of children, as rows, if they have most of their keys in common."""
-    for levels in (1, 2):
-        rows = _rows(node, levels)
-        if len(rows) < 2:
-            return None
-        columns = list(dict.fromkeys(key for _, row in rows for key in row))
-        alike = all(len(row) >= _COMMON * len(columns) for _, row in rows)
-        if columns and alike and len(columns) <= _MOST_COLUMNS:
-            cells = [[name, *(row.get(column) for column in columns)] for name, row in rows]
-            return Table(path, ["", *columns], cells)
-    return None
-
-
-def _rows(node: Mapping[Any, Any], levels: int) -> list[tuple[str, dict[str, Any]]]:
-    """Names and flat figures of the dicts so many levels below; none where something else lies there."""
-    rows = []
-    for key, value in node.items():
-        if not isinstance(value, Mapping):
-            return []
-        if levels == 1:
-            rows.append((str(key), _flat(value)))
-        else:
-            below = _rows(value, levels - 1)
-            if not below:
-                return []
-            rows += [(f"{key}; {name}", row) for name, row in below]
-    return rows
 
 
 def _flat(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:

@@ -177,7 +177,7 @@ def histogram(
     if high - low < 1e-12 * max(abs(low), abs(high), 1e-300):
         low, high = low - 0.5, high + 0.5
     n_bins = int(np.clip(2 * math.sqrt(len(known)), 8, 40))
-    counts, edges = np.histogram(known, n_bins, (low, high))
+    counts = np.histogram(known, n_bins, (low, high))[0]
     most = max(int(counts.max()), 1)
     slot = width / n_bins
 

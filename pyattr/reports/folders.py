@@ -55,9 +55,8 @@ def kind_of(folder: str | os.PathLike[str]) -> Kind:
     """
     place = Path(folder)
     if not place.is_dir():
-        raise bad_value(
-            "folder", "a folder", f"{place}, which is {'a file' if place.exists() else 'not there'}"
-        )
+        got = "which is a file" if place.exists() else "which is not there"
+        raise bad_value("folder", "a folder", f"{place}, {got}")
     if (place / _INVITATION).is_file():
         return Kind.SESSION
     if (place / _ATTRIBUTION).is_file():
@@ -163,6 +162,8 @@ def write(folder: str | os.PathLike[str], out: str | os.PathLike[str] | None = N
         file = Path(REPORT) if kind_of(folder) is Kind.SESSION else Path(folder) / REPORT
     if file.is_dir():
         raise bad_value("out", "a file", f"the folder {file}")
+    if not file.parent.is_dir():
+        raise bad_value("out", "a file in a folder that is there", file)
     page = render(folder)
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}.tmp")
     try:
@@ -171,6 +172,8 @@ def write(folder: str | os.PathLike[str], out: str | os.PathLike[str] | None = N
             opened.flush()
             os.fsync(opened.fileno())
         temporary.replace(file)
+    except OSError as error:  # of the name that the caller knows
+        raise OSError(error.errno, error.strerror, str(file)) from error
     finally:
         temporary.unlink(missing_ok=True)
     return file

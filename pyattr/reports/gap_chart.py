@@ -14,9 +14,9 @@ from pyattr.reports.words import OUTCOMES, SIGNS
 
 __all__ = ["GapRow", "gap_chart"]
 
-_END: Final = 2.0
-_TICKS: Final = (0.0, 0.02, 0.1, 0.2, 0.5, 1.0, 2.0)
-_TICKS_OF_PHONES: Final = (0.0, 0.1, 0.5, 2.0)
+_ENDS: Final = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0)  # of the axis: the first that has room
+_TICKS: Final = (0.0, 0.02, 0.1, 0.2, 0.5, 1.0, *_ENDS)
+_TICKS_OF_PHONES: Final = (0.0, 0.1, 0.5, 2.0, 10.0, 50.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,10 @@ class GapRow:
 class _Axis:
     """Near zero linear, from about ε on logarithmic: honest and dishonest gaps both have room."""
 
-    def __init__(self, left: float, right: float, epsilon: float) -> None:
+    def __init__(self, left: float, right: float, epsilon: float, largest: float) -> None:
         self.left, self.right, self._unit = left, right, epsilon / 2.0
-        self.end = max(_END, 2.0 * epsilon)
+        needed = max(largest, 2.0 * epsilon)
+        self.end = next((end for end in _ENDS if end >= needed), needed)
 
     def __call__(self, gap: float) -> float:
         place = math.asinh(min(max(gap, 0.0), self.end) / self._unit)
@@ -94,13 +95,16 @@ def gap_chart(
     narrow = width < 600
     left, right = (12.0, width - 12.0) if narrow else (256.0, width - 128.0)
     step, top = (54.0, 44.0) if narrow else (36.0, 44.0)
-    axis, bottom = _Axis(left, right, epsilon), top + step * len(rows)
+    largest = max((row.estimate or 0.0 for row in rows), default=0.0)
+    axis, bottom = _Axis(left, right, epsilon, largest), top + step * len(rows)
     # On phones names stand on lines of their own: nothing is drawn behind them.
     bands = [(top - 8, bottom)]
     if narrow:
         bands = [(top + step * row + 20, top + step * row + 40) for row in range(len(rows))]
     parts = [svg.bar(axis(epsilon), a, right - axis(epsilon), b - a, "beyond") for a, b in bands]
     for tick in _TICKS_OF_PHONES if narrow else _TICKS:
+        if tick > axis.end:
+            break
         parts += [svg.line(axis(tick), a, axis(tick), b, "grid") for a, b in bands]
         parts.append(svg.text(axis(tick), bottom + 16, f"{tick:g}", "tick", "middle"))
     parts += [

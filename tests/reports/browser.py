@@ -12,11 +12,13 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 __all__ = ["CHROMIUM", "console", "measure", "screenshot"]
 
+Screen = tuple[int, bool]
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("google-chrome")
 
 _SCRIPT: Final = """
@@ -35,7 +37,8 @@ function measured(frame) {
   for (const e of page.body.querySelectorAll("*")) {
     const box = e.getBoundingClientRect();
     if (!box.width || !box.height || !e.checkVisibility()) continue;
-    if (!e.closest(".scroll, .skip") && box.right > root.clientWidth + 0.5) wide.push(e.outerHTML.slice(0, 90));
+    const beyond = box.right > root.clientWidth + 0.5 && !e.closest(".scroll, .skip");
+    if (beyond) wide.push(e.outerHTML.slice(0, 90));
     if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
     const style = view.getComputedStyle(e), svg = e instanceof view.SVGElement;
     let behind = [255, 255, 255, 1];
@@ -53,7 +56,7 @@ function measured(frame) {
     background: view.getComputedStyle(page.body).backgroundColor,
   };
 }
-onload = () => { document.title = JSON.stringify(measured(document.querySelector("iframe"))); };
+onload = () => { document.title = JSON.stringify([...document.querySelectorAll("iframe")].map(measured)); };
 """
 
 
@@ -77,47 +80,53 @@ def _run(folder: Path, address: Path, *options: str) -> subprocess.CompletedProc
     )
 
 
-def _framed(folder: Path, html: str, width: int, dark: bool, height: int) -> Path:
-    """The page in a frame; whether it is dark follows from the element around it."""
-    scheme = "dark" if dark else "light"
-    file = folder / f"framed-{width}-{scheme}.html"
+def _framed(folder: Path, html: str, screens: Sequence[Screen], height: int) -> Path:
+    """The page in frames; whether it is dark there follows from the frame's colour scheme."""
+    frames = [
+        f'<iframe style="width: {width}px; height: {height}px; '
+        f'color-scheme: {"dark" if dark else "light"}" srcdoc="{markup.escape(html)}"></iframe>'
+        for width, dark in screens
+    ]
+    file = folder / "framed.html"
     file.write_text(
-        f'<!doctype html><meta charset="utf-8"><style>:root {{ color-scheme: {scheme} }} '
-        f"body {{ margin: 0 }} iframe {{ border: 0; display: block; width: {width}px; "
-        f'height: {height}px }}</style><script>{_SCRIPT}</script><iframe srcdoc="'
-        f'{markup.escape(html)}"></iframe>',
+        '<!doctype html><meta charset="utf-8"><style>body { margin: 0 } '
+        f"iframe {{ border: 0; display: block }}</style><script>{_SCRIPT}</script>{''.join(frames)}",
         encoding="utf-8",
     )
     return file
 
 
-def _preference(dark: bool) -> str:
-    return f"--blink-settings=preferredColorScheme={0 if dark else 1}"
+def measure(folder: Path, html: str, *screens: Screen) -> list[dict[str, Any]]:
+    """What the page measures on each screen.
 
-
-def measure(folder: Path, html: str, width: int, dark: bool = False) -> dict[str, Any]:
-    """What the page measures on a screen of a width.
+    Parameters
+    ----------
+    folder : Path
+        For the browser's own files.
+    html : str
+    *screens : (int, bool)
+        Width in pixels, and whether it is dark.
 
     Returns
     -------
-    dict
+    list of dict
         ``width``, ``scroll_width`` and ``height`` in pixels; ``wide``: elements beyond the right edge;
         ``faint``: words whose contrast with what is behind them is below 4.5; ``texts``: how many were
         looked at; ``dark``: whether the page takes itself to be shown dark; ``background``.
     """
-    done = _run(folder, _framed(folder, html, width, dark, 800), _preference(dark), "--dump-dom")
+    done = _run(folder, _framed(folder, html, screens, 800), "--dump-dom")
     found = re.search(r"<title>(.*?)</title>", done.stdout, flags=re.DOTALL)
     assert found is not None, done.stderr
-    measured: dict[str, Any] = json.loads(markup.unescape(found[1]))
+    measured: list[dict[str, Any]] = json.loads(markup.unescape(found[1]))
     return measured
 
 
 def screenshot(folder: Path, html: str, out: Path, width: int, dark: bool = False) -> None:
     """Write a picture of the whole page."""
-    height = int(measure(folder, html, width, dark)["height"])
-    framed = _framed(folder, html, width, dark, height)
-    size = f"--window-size={max(width, 500)},{height}"
-    _run(folder, framed, _preference(dark), size, f"--screenshot={out}")
+    (found,) = measure(folder, html, (width, dark))
+    framed = _framed(folder, html, [(width, dark)], found["height"])
+    size = f"--window-size={max(width, 500)},{found['height']}"
+    _run(folder, framed, size, f"--screenshot={out}")
 
 
 def console(folder: Path, html: str) -> list[str]:
