@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from reports import browser
-from reports.test_pages import FOLDERS
 
 from pyattr import reports
+from reports import browser
+from reports.test_pages import FOLDERS
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="needs Chromium")
 

@@ -7,10 +7,10 @@ import os
 
 import pytest
 from click.testing import CliRunner
-from reports import folders
 
 from pyattr import reports
 from pyattr.cli import main
+from reports import folders
 
 
 def content(folder):

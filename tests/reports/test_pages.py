@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from reports import folders
-from reports.page import ATTACK, check_every_page
 
 from pyattr import reports
 from pyattr.masks import sample_masks
@@ -15,6 +13,8 @@ from pyattr.protocol.manifest import Subject
 from pyattr.protocol.signing import SigningKey, seal
 from pyattr.reports.downloads import csv_file
 from pyattr.transport.directory import MESSAGES
+from reports import folders
+from reports.page import ATTACK, check_every_page
 
 FOLDERS = {
     "attribution": folders.attribution,
