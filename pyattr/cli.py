@@ -24,6 +24,7 @@ COMMANDS: Final = MappingProxyType(
         "keygen": "pyattr.commands.keygen:keygen",
         "plan": "pyattr.commands.plan:plan_command",
         "price": "pyattr.commands.uses:price_command",
+        "report": "pyattr.commands.report:report_command",
         "select": "pyattr.commands.uses:select_command",
         "serve": "pyattr.commands.serve:serve_command",
         "session": "pyattr.commands.session:session",

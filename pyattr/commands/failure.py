@@ -42,6 +42,8 @@ _ADVICE: Final = {
 _EXTRAS: Final = {
     "torch": "torch", "sklearn": "datasets", "pooch": "datasets", "jinja2": "report", "PIL": "report",
     "ray": "ray", "obstore": "cloud", "pandas": "interchange", "xarray": "interchange",
+    "cryptography": "session", "securesystemslib": "session", "starlette": "session",
+    "uvicorn": "session", "httpx": "session",
 }  # fmt: skip
 _EXPECTED: Final = (ValueError, OSError, RuntimeError, ProtocolError, Rejected, ImportError)
 
@@ -155,11 +157,16 @@ def _sentence(error: Exception, ctx: click.Context | None) -> str:
     words = one_line(error)
     if isinstance(error, OSError) and error.errno in _ADVICE and error.filename is not None:
         return f"{words}; {_ADVICE[error.errno]}"
-    if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
-        return f"this needs {error.name}: pip install 'pyattr[{_EXTRAS[error.name]}]'"
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        package = error.name.partition(".")[0]
+        if package in _EXTRAS:
+            return f"this needs {package}: pip install 'pyattr[{_EXTRAS[package]}]'"
     name, colon, rest = words.partition(": ")
-    named = colon and ctx is not None and name in ctx.params
-    return f"--{name.replace('_', '-')}: {rest}" if named else words
+    for parameter in ctx.command.get_params(ctx) if ctx is not None and colon else ():
+        if parameter.name == name:
+            shown = parameter.opts[0] if isinstance(parameter, click.Option) else None
+            return f"{shown or parameter.make_metavar(ctx)}: {rest}"
+    return words
 
 
 def _fail(error: click.ClickException, ctx: click.Context | None) -> NoReturn:

@@ -23,7 +23,7 @@ from pyattr.commands.terms import check_subject
 from pyattr.errors import bad_value
 
 if TYPE_CHECKING:
-    from pyattr.protocol.audit import Audit
+    pass
 
 __all__ = ["audit_command", "show"]
 
@@ -64,7 +64,7 @@ def audit_command(
       pyattr session audit DIR --rerun all
     """
     from pyattr.protocol.signing import PublicKey
-    from pyattr.transport.evidence import audit_directory, stated_manifest
+    from pyattr.transport.evidence import audit_directory, conclusion, stated_manifest
 
     keys = [None if file is None else PublicKey.load(file) for file in (prover_key, verifier_key)]
     retrain, n_repeated = None, None
@@ -81,21 +81,11 @@ def audit_command(
     checks = [{"check": c.name, "holds": c.holds, "found": c.found} for c in result.checks]
     figures = {"holds": result.holds, "outcome": outcome, "n_believed": result.n_believed}
     lines = [f"{'ok  ' if c.holds else 'FAIL'} {c.name}: {c.found}" for c in result.checks]
-    words = "\n".join([*lines, _conclusion(result, outcome)])
+    words = "\n".join([*lines, conclusion(result, outcome)])
     answer("session-audit/1", {**figures, "checks": checks}, words)
     if not result.holds or outcome is None:
         sys.exit(ERROR)
     sys.exit(EXIT_CODES["INCONCLUSIVE" if result.n_believed else outcome])
-
-
-def _conclusion(result: Audit, outcome: str | None) -> str:
-    """An audit in a sentence."""
-    if not result.holds:
-        return "the record does not hold together"
-    if result.n_believed:
-        trainings = f"{result.n_believed} trainings are what the verifier says"
-        return f"{outcome} follows from the record, if {trainings}; --rerun all repeats them"
-    return f"{outcome} stands"
 
 
 @click.command("show", cls=Command)
