@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from pyattr.errors import bad_value, check_count, check_probability
+from pyattr.subject.sellers import SellerSkew
 
 __all__ = ["OWN", "Data", "Fit", "Job", "Models", "load_job"]
 
@@ -37,6 +38,11 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Squares of so many by so many pixels are averaged into one, for small models.
     feed : {"memory", "ffcv"}
         Where ResNet-9 reads training images from. The same bytes either way, so the bank is the same.
+    sellers : int or str, optional
+        Mask bits are sellers: so many, or those that a file says own the training examples. See
+        `pyattr.subject.sellers`.
+    seller_skew : {"none", "label"}
+        How examples are dealt to a number of sellers.
     """
 
     name: Literal["digits", "fashion-mnist", "cifar10"]
@@ -47,6 +53,8 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     path: str | None = None
     pool: int = 1
     feed: Literal["memory", "ffcv"] = "memory"
+    sellers: int | str | None = None
+    seller_skew: SellerSkew = "none"
 
 
 class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -203,10 +211,19 @@ def _check(job: Job) -> None:
     if recipe["kind"] == OWN:
         _check_own(recipe)
     if job.data is not None:
-        check_count("data.pool", job.data.pool, 1)
-        if job.data.feed == "ffcv" and recipe["kind"] != _OF_IMAGES:
-            expected = f"'memory' unless recipe.kind is '{_OF_IMAGES}'"
-            raise bad_value("data.feed", expected, repr(job.data.feed))
+        _check_data(job.data, recipe["kind"])
+
+
+def _check_data(data: Data, kind: str) -> None:
+    check_count("data.pool", data.pool, 1)
+    if data.feed == "ffcv" and kind != _OF_IMAGES:
+        expected = f"'memory' unless recipe.kind is '{_OF_IMAGES}'"
+        raise bad_value("data.feed", expected, repr(data.feed))
+    if isinstance(data.sellers, int):
+        check_count("data.sellers", data.sellers, 2)
+    elif data.seller_skew != "none":
+        got = "none" if data.sellers is None else "a file, which says who owns what"
+        raise bad_value("data.sellers", "a number to go with data.seller_skew", got)
 
 
 def _check_own(recipe: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ from pyattr.attribution import (
 from pyattr.errors import bad_value
 from pyattr.jobs.job import Fit, Job
 from pyattr.jobs.rows import TrainedRows, trained_rows
-from pyattr.jobs.source import dataset_of
+from pyattr.jobs.source import dataset_of, sellers_of
 from pyattr.jobs.training import Part, parts_of, train
 from pyattr.masks import Masks
 from pyattr.retraining.bank import Bank
@@ -89,10 +89,7 @@ def fit(job: Job, bank: Bank) -> dict[str, Any]:
     }
     if "held_out" in parts:
         record["held_out"] = _held_out(bank, parts["held_out"], attribution, job.out_folder)
-    if job.data is not None and job.data.flip_fraction > 0.0:
-        flipped = dataset_of(job).train_flipped
-        if flipped is not None and flipped.any():
-            record["mislabel_auc"] = mislabel_auc(attribution, flipped)
+    record |= _what_the_data_tell(job, attribution)
     attribution.save(job.out_folder / _ATTRIBUTION)
     plain: dict[str, Any] = _plain(record)
     _write_whole(job.out_folder / _QUALITY, plain)
@@ -103,6 +100,22 @@ def _estimate(masks: Masks, outputs: ArrayLike, how: Fit, design: Any) -> Attrib
     if how.method == "influence":
         return empirical_influence(masks, outputs, design=design)
     return fit_datamodel(masks, outputs, how.method, lambdas=how.lambdas, design=design)
+
+
+def _what_the_data_tell(job: Job, attribution: Attribution) -> dict[str, Any]:
+    """How well the scores find wrong labels; with sellers what each of them holds."""
+    if job.data is None or (job.data.sellers is None and job.data.flip_fraction == 0.0):
+        return {}
+    data = dataset_of(job)
+    owners, flipped = sellers_of(job, data), data.train_flipped
+    if owners is not None:
+        n_flipped = (
+            {} if flipped is None else {"n_flipped": np.bincount(owners, flipped).astype(int)}
+        )
+        return {"sellers": {"n_examples": np.bincount(owners)} | n_flipped}
+    if flipped is None or not 0 < flipped.sum() < flipped.size:
+        return {}
+    return {"mislabel_auc": mislabel_auc(attribution, flipped)}
 
 
 def _held_out(bank: Bank, part: Part, attribution: Attribution, folder: Path) -> dict[str, Any]:

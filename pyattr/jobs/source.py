@@ -7,6 +7,7 @@ import re
 import sys
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +18,13 @@ from pyattr.errors import bad_value
 from pyattr.interface import Retrain
 from pyattr.jobs.job import OWN, Job
 from pyattr.masks import Masks
+from pyattr.subject.sellers import deal_to_sellers, read_sellers
 
 if TYPE_CHECKING:
     from pyattr.retraining.ffcv_loader import BetonImages
     from pyattr.retraining.recipes import RecordedRetrain
 
-__all__ = ["OwnRetrain", "Source", "dataset_of"]
+__all__ = ["OwnRetrain", "Source", "dataset_of", "sellers_of"]
 
 _OWN_BLOCK = 32  # models to a chunk where nothing says how many are trained together
 
@@ -75,7 +77,8 @@ class Source:
         except ValueError as error:
             raise ValueError(f"recipe.{error}") from error
         features = data.train_images if job.data.feed == "memory" else _beton(job, data)
-        examples = Examples(features, data.train_labels, data.test_images, data.test_labels)
+        tests = data.test_images, data.test_labels
+        examples = Examples(features, data.train_labels, *tests, sellers_of(job, data))
         return make_retrain(recipe, examples, job.recipe.get("device", "cpu"))
 
     def platform(self) -> dict[str, Any]:
@@ -102,12 +105,38 @@ def dataset_of(job: Job) -> Dataset:
         raise bad_value("data", "a table", "none")
     try:
         loaded = load(
-            data.name, data.n_train, data.n_targets, data.seed, data.flip_fraction, data.path
+            data.name,
+            data.n_train,
+            data.n_targets,
+            data.seed,
+            data.flip_fraction,
+            None if data.path is None else Path(job.folder, data.path),
         )
         return loaded if data.pool == 1 else loaded.pooled(data.pool)
     except ValueError as error:
         said = re.sub("^n_test:", "n_targets:", re.sub("^size:", "pool:", str(error)))
         raise ValueError(f"data.{said}") from error
+
+
+def sellers_of(job: Job, data: Dataset) -> NDArray[np.int64] | None:
+    """Who owns each training example, (n_examples,) int64; None where masks choose examples.
+
+    Raises
+    ------
+    ValueError
+        If ``data.sellers`` does not fit the data.
+    OSError
+        If its file cannot be read.
+    """
+    if job.data is None or job.data.sellers is None:
+        return None
+    sellers, labels = job.data.sellers, data.train_labels
+    try:
+        if isinstance(sellers, str):
+            return read_sellers(Path(job.folder, sellers), len(labels))
+        return deal_to_sellers(labels, sellers, job.data.seller_skew)
+    except ValueError as error:
+        raise ValueError(f"data.{error}") from error
 
 
 def _beton(job: Job, data: Dataset) -> BetonImages:

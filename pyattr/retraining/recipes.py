@@ -41,12 +41,15 @@ class Examples:
     train_labels : (n_examples,) int64
     test_features : (n_targets, n_features) float32
     test_labels : (n_targets,) int64
+    groups : (n_examples,) int64, optional
+        The mask bit of each training example, as `Ensemble` takes it.
     """
 
     train_features: NDArray[np.float32] | ImageSource
     train_labels: NDArray[np.int64]
     test_features: NDArray[np.float32]
     test_labels: NDArray[np.int64]
+    groups: NDArray[np.int64] | None = None
 
 
 class RecordedRetrain(Protocol):
@@ -144,6 +147,7 @@ def make_retrain(
         examples.train_labels,
         examples.test_features,
         examples.test_labels,
+        groups=examples.groups,
         device=device,
         n_threads=n_threads,
     )

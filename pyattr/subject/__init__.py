@@ -1,0 +1,1 @@
+"""What is trained: data, and who owns which example of it."""
