@@ -52,7 +52,7 @@ def fail(error: BaseException) -> NoReturn:
 
 _SOURCE = click.option(
     "--source",
-    metavar="MODULE:NAME",
+    metavar="MODULE:NAME|JOB.toml",
     help="Own training code: a Job, an ensemble, or a function that makes one.",
 )
 _PATH = click.option("--path", metavar="PATH", help="Folder or archive of the dataset.")
@@ -116,7 +116,7 @@ def job_of(
 
     try:
         if source is not None:
-            return _imported(source)
+            return _named_job(source)
         return image_job(
             dataset, model, n_train, n_test, dataset_seed=dataset_seed, path=path, device=device
         )
@@ -126,7 +126,11 @@ def job_of(
         fail(error)
 
 
-def _imported(source: str) -> Job:
+def _named_job(source: str) -> Job:
+    if source.endswith(".toml"):
+        from pyattr.jobs import load_job, training_of
+
+        return training_of(load_job(source)).described()
     from pyattr.transport.job import imported_job
 
     _look_here()
@@ -149,10 +153,9 @@ def placed_job(recipe: dict[str, Any], source: str | None, path: str | None, dev
     """
     from pyattr.transport.job import job_of_recipe
 
-    if source is not None:
-        _look_here()
     try:
-        return job_of_recipe(recipe, source=source, path=path, device=device)
+        named = None if source is None else _named_job(source)
+        return job_of_recipe(recipe, source=named, path=path, device=device)
     except ImportError as error:
         raise CommandError(f"{one_line(error)}: pip install 'pyattr[demo]'") from error
     except (ValueError, OSError, RuntimeError) as error:

@@ -11,50 +11,14 @@ from typing import Any, Final, Literal
 import msgspec
 
 from pyattr.errors import bad_value, check_count, check_probability
-from pyattr.subject.sellers import SellerSkew
+from pyattr.subject.data import Data
+from pyattr.subject.own_code import is_name
 
-__all__ = ["OWN", "Data", "Fit", "Job", "Models", "load_job"]
+__all__ = ["OWN", "Fit", "Job", "Models", "load_job"]
 
 OWN: Final = "own"
 _OF_IMAGES: Final = "resnet9"  # the recipe that reads images, not rows of features
 _MAX_SEED: Final = (1 << 64) - 1
-
-
-class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Table ``[data]``: a dataset of `pyattr.datasets.load`.
-
-    Attributes
-    ----------
-    name : {"digits", "fashion-mnist", "cifar10"}
-    n_train, n_targets : int, optional
-        Training and test images; all by default.
-    seed : int
-        Of their choice.
-    flip_fraction : float
-        Share of wrong training labels, to see whether the scores find them.
-    path : str, optional
-        Folder or archive of the dataset.
-    pool : int
-        Squares of so many by so many pixels are averaged into one, for small models.
-    feed : {"memory", "ffcv"}
-        Where ResNet-9 reads training images from. The same bytes either way, so the bank is the same.
-    sellers : int or str, optional
-        Mask bits are sellers: so many, or those that a file says own the training examples. See
-        `pyattr.subject.sellers`.
-    seller_skew : {"none", "label"}
-        How examples are dealt to a number of sellers.
-    """
-
-    name: Literal["digits", "fashion-mnist", "cifar10"]
-    n_train: int | None = None
-    n_targets: int | None = None
-    seed: int = 0
-    flip_fraction: float = 0.0
-    path: str | None = None
-    pool: int = 1
-    feed: Literal["memory", "ffcv"] = "memory"
-    sellers: int | str | None = None
-    seller_skew: SellerSkew = "none"
 
 
 class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -117,7 +81,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         that determine its outputs.
     models : Models
     data : Data, optional
-        Not with one's own retrain.
+        Table ``[data]``. Not with one's own retrain.
     fit : Fit
     bank : str
         Folder, relative to the job file, or URL of an object store.
@@ -231,9 +195,8 @@ def _check_own(recipe: dict[str, Any]) -> None:
         if name not in ("kind", "retrain", "n_train", "n_targets", "settings"):
             expected = "retrain, n_train, n_targets or settings, of one's own"
             raise bad_value(f"recipe.{name}", expected, "another key")
-    retrain = recipe.get("retrain", "none")
-    if not isinstance(retrain, str) or not re.fullmatch(r"[\w.]+:[\w.]+", retrain):
-        raise bad_value("recipe.retrain", "'module:callable'", repr(retrain))
+    if not is_name(recipe.get("retrain")):
+        raise bad_value("recipe.retrain", "'module:callable'", repr(recipe.get("retrain", "none")))
     for name in ("n_train", "n_targets"):
         check_count(f"recipe.{name}", recipe.get(name, "none"), 1)
     if not isinstance(recipe.get("settings", {}), dict):
