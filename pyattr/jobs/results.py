@@ -72,6 +72,16 @@ def attribute(
 
 def fit(job: Job, bank: Bank) -> dict[str, Any]:
     """Fit scores to a bank that is complete, and write them; see `attribute`."""
+    try:
+        return _fit(job, bank)
+    except OSError as error:
+        if error.filename is not None or error.strerror is None:
+            raise
+        said = f"{error.strerror}; the bank is whole, and the same command goes on"
+        raise OSError(f"{job.out_folder}: {said}") from error
+
+
+def _fit(job: Job, bank: Bank) -> dict[str, Any]:
     parts = {part.name: part for part in parts_of(job, bank)}
     started = time.perf_counter()
     with trained_rows(bank, parts["fit"], job.out_folder) as rows:
