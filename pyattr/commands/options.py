@@ -106,8 +106,8 @@ def asked_for(name: str, ctx: click.Context | None = None) -> int:
 
 _SOURCE = click.option(
     "--source",
-    metavar="MODULE:NAME",
-    help="Own training code: a Job, or what makes one.",
+    metavar="MODULE:NAME|JOB.toml",
+    help="Own training code: a Job, an ensemble, or what makes one.",
 )
 _PATH = click.option("--path", metavar="PATH", help="Folder or archive of the dataset.")
 _DEVICE = click.option("--device", default="cpu", show_default=True, help="Where to train.")
@@ -171,7 +171,7 @@ def job_of(
 
     try:
         if source is not None:
-            return _imported(source)
+            return _named_job(source)
         return image_job(
             dataset, model, n_train, n_test, dataset_seed=dataset_seed, path=path, device=device
         )
@@ -181,7 +181,11 @@ def job_of(
         fail(error)
 
 
-def _imported(source: str) -> Job:
+def _named_job(source: str) -> Job:
+    if source.endswith(".toml"):
+        from pyattr.jobs import load_job, training_of
+
+        return training_of(load_job(source)).described()
     from pyattr.transport.job import imported_job
 
     _look_here()
@@ -204,10 +208,9 @@ def placed_job(recipe: dict[str, Any], source: str | None, path: str | None, dev
     """
     from pyattr.transport.job import job_of_recipe
 
-    if source is not None:
-        _look_here()
     try:
-        return job_of_recipe(recipe, source=source, path=path, device=device)
+        named = None if source is None else _named_job(source)
+        return job_of_recipe(recipe, source=named, path=path, device=device)
     except ImportError as error:
         raise CommandError(f"{one_line(error)}: pip install 'pyattr[demo]'") from error
     except (ValueError, OSError, RuntimeError) as error:

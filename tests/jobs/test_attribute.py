@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from bank_trainers import N_TARGETS, N_TRAIN
 from click.testing import CliRunner, Result
+from in_process import InProcess
 
 import pyattr
 from pyattr import jobs
 from pyattr.cli import main
 from pyattr.retraining.bank import Bank
-from pyattr.retraining.worker import Outcome, Task, Work, Worker
 
 JOB = """\
 [recipe]
@@ -58,23 +58,6 @@ def call(*arguments: object) -> Result:
 
 def one_process(path: Path, *options: str) -> Result:
     return call("attribute", path, "--workers", "1", *options)
-
-
-class InProcess:
-    """A pool of one worker without a process, for what does not depend on processes."""
-
-    capacity = 1
-
-    def __init__(self, work: Work) -> None:
-        self._worker = Worker(work)
-        self._done: list[Outcome] = []
-
-    def submit(self, task: Task) -> None:
-        self._done.append(self._worker(task))
-
-    def wait(self) -> list[Outcome]:
-        done, self._done = self._done, []
-        return done
 
 
 @pytest.fixture
