@@ -102,7 +102,8 @@ def extension(name: str, sources: list[str], optional: bool = False) -> Pybind11
     )
 
 
-extensions = [extension("pyattr._cpu", ["csrc/bind_cpu.cpp", "csrc/bind_solvers.cpp"])]
+cpu_bindings = [f"csrc/{name}.cpp" for name in ("bind_cpu", "bind_normalise", "bind_solvers")]
+extensions = [extension("pyattr._cpu", cpu_bindings)]
 if with_cuda():
     kernels = sorted(str(path) for path in Path("csrc").glob("*.cu"))
     names = ("bind_cuda", "bind_device", "bind_device_solvers")
