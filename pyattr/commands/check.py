@@ -98,6 +98,4 @@ def _verdict(
     if weights is not None:
         retrain, scores = SummedRetrain(retrain, weights), summed(scores, weights)
     with stages() as tell:
-        return verify(
-            retrain, scores, p=job.models.p, progress=partial(tell, "train"), **options
-        )
+        return verify(retrain, scores, p=job.models.p, progress=partial(tell, "train"), **options)

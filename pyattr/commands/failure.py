@@ -162,10 +162,12 @@ def _sentence(error: Exception, ctx: click.Context | None) -> str:
         if package in _EXTRAS:
             return f"this needs {package}: pip install 'pyattr[{_EXTRAS[package]}]'"
     name, colon, rest = words.partition(": ")
-    for parameter in ctx.command.get_params(ctx) if ctx is not None and colon else ():
+    if ctx is None or not colon:
+        return words
+    for parameter in ctx.command.get_params(ctx):
         if parameter.name == name:
-            shown = parameter.opts[0] if isinstance(parameter, click.Option) else None
-            return f"{shown or parameter.make_metavar(ctx)}: {rest}"
+            option = isinstance(parameter, click.Option)
+            return f"{parameter.opts[0] if option else parameter.make_metavar(ctx)}: {rest}"
     return words
 
 

@@ -16,7 +16,6 @@ from pyattr.attribution import Attribution, load_attribution
 from pyattr.datasets import Dataset, at_hand
 from pyattr.errors import bad_value
 from pyattr.jobs.job import Job
-from pyattr.jobs.source import dataset_of
 from pyattr.retraining.bank import Bank
 from pyattr.retraining.bank_format import Status, statuses
 
@@ -135,10 +134,12 @@ def dataset_at_hand(
     if quality is None or quality.job.data is None:
         return None, "nothing here says what the examples look like"
     data = quality.job.data
+    if data.sellers is not None:
+        return None, "a score is one of a seller, not of an image"
     if not at_hand(data.name, data.path):
         return None, f"{data.name} is not on this machine"
     try:
-        dataset = dataset_of(quality.job)
+        dataset = data.load(quality.job.folder)
     except (ValueError, OSError, RuntimeError) as error:
         return None, f"{data.name} cannot be read here ({error})"
     if (dataset.n_train, dataset.n_test) != (attribution.n_train, attribution.n_targets):
