@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress, ProgressColumn
 
-__all__ = ["Tell", "answer", "bars", "console", "say", "show_log", "stages"]
+__all__ = ["Tell", "answer", "bar", "bars", "console", "say", "show_log", "stages"]
 
 Tell = Callable[[str, int, int], None]
 """Called with a stage in words, what is done of it and what is planned."""
@@ -129,6 +129,18 @@ def stages() -> Iterator[Tell]:
             if stage not in tasks:
                 tasks[stage] = shown.add_task(stage, total=planned)
             shown.update(tasks[stage], completed=done, total=planned)
+
+        yield tell
+
+
+@contextmanager
+def bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """One bar, of which is told what is done and what is planned."""
+    with bars() as shown:
+        task = shown.add_task(name, total=None)
+
+        def tell(done: int, planned: int) -> None:
+            shown.update(task, completed=done, total=planned)
 
         yield tell
 
