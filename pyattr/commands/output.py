@@ -38,7 +38,7 @@ def answer(schema: str, record: Mapping[str, Any], words: RenderableType) -> Non
     Parameters
     ----------
     schema : str
-        Name and version of the record, as ``"plan/1"``: its first key, after "pyattr/".
+        Name and version of the record, as ``"pyattr-plan/1"``: its first key.
     record : mapping
         JSON values, tuples and paths included; NaN and infinities become null.
     words : str or rich renderable
@@ -47,7 +47,7 @@ def answer(schema: str, record: Mapping[str, Any], words: RenderableType) -> Non
     if not asked_for("json"):
         _show(words, err=False)
         return
-    whole = {"schema": f"pyattr/{schema}"} | {k: v for k, v in record.items() if k != "schema"}
+    whole = {"schema": schema} | {k: v for k, v in record.items() if k != "schema"}
     click.echo(json.dumps(_plain(whole), indent=2, allow_nan=False))
     _show(words, err=True)
 

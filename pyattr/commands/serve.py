@@ -108,7 +108,7 @@ def serve_command(**options: Any) -> None:
             raise CommandError(f"--port: {taken}; --port 0 takes one that is free") from error
         key = host.terms.key.public.hex
         say(f"listening on {url}, key {key}")
-        answer("serve/1", {"url": url, "key": key}, "")
+        answer("pyattr-serve/1", {"url": url, "key": key}, "")
         server.run(sockets=[opened])
 
 
