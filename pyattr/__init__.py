@@ -112,8 +112,11 @@ _SUBMODULES: Final = frozenset(
         "plots",
         "protocol",
         "reference",
+        "reports",
         "retraining",
+        "subject",
         "transport",
+        "uses",
         "verification",
     }
 )

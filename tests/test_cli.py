@@ -167,7 +167,7 @@ def test_plan_prints_one_table_of_four_methods() -> None:
 def test_plan_prints_json() -> None:
     result = plan("--n-train", "1000", "--json", "--prize", "0.001")
     record = json.loads(result.stdout)
-    assert record["schema"] == "pyattr/plan/1"
+    assert record["schema"] == "pyattr-plan/1"
     assert record["recommended"] is None
     assert "the prize is 0.00" in record["reason"]
     assert [method["name"] for method in record["methods"]][2:] == ["gap local", "gap interactive"]

@@ -63,7 +63,7 @@ def run_command(
     trained = made.terms.n_rows + made.terms.n_repeats
     words = f"{trained} trainings of {described.n_targets} targets in {out}, digest {made.digest}"
     record = {"file": out, "digest": made.digest, "n_trainings": trained}
-    answer("calibrate-run/1", record | {"n_targets": described.n_targets}, words)
+    answer("pyattr-calibrate-run/1", record | {"n_targets": described.n_targets}, words)
 
 
 @calibrate.command("compare")
@@ -91,7 +91,7 @@ def compare_command(ours: Path, theirs: Path, n_checks: int, alarm: float) -> No
         with called(str(file), "replay"):
             pair.append(calibration.Replay.load(file))
     found = calibration.calibrate(*pair, n_checks=n_checks, alarm=alarm)
-    answer("calibration/1", msgspec.to_builtins(found), _in_words(found))
+    answer("pyattr-calibration/1", msgspec.to_builtins(found), _in_words(found))
 
 
 def _in_words(found: Calibration) -> str:

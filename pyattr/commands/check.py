@@ -81,7 +81,7 @@ def check_command(
     certificate = Certificate.of(verdict, chosen)
     certificate.save(out)
     record = msgspec.to_builtins(certificate)
-    answer("check/1", record, f"{verdict.outcome}: {verdict.reason}")
+    answer("pyattr-verdict/1", record, f"{verdict.outcome}: {verdict.reason}")
     say(f"{verdict.n_retrained} trainings; the verdict is in {out}.")
     sys.exit(EXIT_CODES[verdict.outcome.value])
 

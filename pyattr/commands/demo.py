@@ -95,4 +95,4 @@ def _tell(results: dict[str, Any], written: Path, page: Path) -> None:
     }
     width = max(shutil.get_terminal_size().columns, _MIN_WIDTH)
     last = f"\nTook {seconds:.0f} s. Open {page}; data in {written}."
-    answer("demo/1", record, Group(demo.table(results, width), last))
+    answer("pyattr-demo-summary/1", record, Group(demo.table(results, width), last))

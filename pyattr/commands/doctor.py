@@ -38,7 +38,7 @@ def doctor(device: str) -> None:
         message = f"The doctor needs torch ({error}): pip install 'pyattr[torch]'."
         raise CommandError(message) from error
     found = examine(device)
-    answer("doctor/1", found.to_dict(), "\n".join(_lines(found)))
+    answer("pyattr-doctor/1", found.to_dict(), "\n".join(_lines(found)))
     if not found.promises_hold:
         sys.exit(1)
 

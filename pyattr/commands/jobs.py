@@ -62,7 +62,9 @@ def attribute_command(job_file: Path, retry_failed: bool, **options: Any) -> Non
         say(f"Chunks to train again: {retry(job)}.")
     with _telling() as tell:
         record = jobs.attribute(job, executor, tell)
-    answer("attribute/1", {"folder": job.out_folder, **record}, _quality(record, job.out_folder))
+    answer(
+        "pyattr-attribute/1", {"folder": job.out_folder, **record}, _quality(record, job.out_folder)
+    )
 
 
 @click.command("worker", cls=Command, interrupted=_INTERRUPTED)
@@ -87,7 +89,7 @@ def worker_command(job_file: Path, shard: str, n_workers: int | None) -> None:
     job = jobs.load_job(job_file)
     with _telling() as tell:
         bank = jobs.train(job, _executor(job, "local", None, n_workers), tell, part)
-    answer("worker/1", {"bank": bank.url, "shard": shard}, f"Part {shard} is in {bank.url}.")
+    answer("pyattr-worker/1", {"bank": bank.url, "shard": shard}, f"Part {shard} is in {bank.url}.")
 
 
 def _shard(text: str) -> tuple[int, int]:

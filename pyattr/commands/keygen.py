@@ -27,4 +27,4 @@ def keygen(file: Path) -> None:
 
     public = write_key_pair(file)
     record = {"private_file": file, "public_file": f"{file}.pub", "public_key": public.hex}
-    answer("keygen/1", record, f"{file}.pub: {public.hex}")
+    answer("pyattr-keygen/1", record, f"{file}.pub: {public.hex}")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress, ProgressColumn
 
-__all__ = ["Tell", "answer", "bars", "console", "say", "show_log", "stages"]
+__all__ = ["Tell", "answer", "bar", "bars", "console", "say", "show_log", "stages"]
 
 Tell = Callable[[str, int, int], None]
 """Called with a stage in words, what is done of it and what is planned."""
@@ -38,7 +38,7 @@ def answer(schema: str, record: Mapping[str, Any], words: RenderableType) -> Non
     Parameters
     ----------
     schema : str
-        Name and version of the record, as ``"plan/1"``: its first key, after "pyattr/".
+        Name and version of the record, as ``"pyattr-plan/1"``: its first key.
     record : mapping
         JSON values, tuples and paths included; NaN and infinities become null.
     words : str or rich renderable
@@ -47,7 +47,7 @@ def answer(schema: str, record: Mapping[str, Any], words: RenderableType) -> Non
     if not asked_for("json"):
         _show(words, err=False)
         return
-    whole = {"schema": f"pyattr/{schema}"} | {k: v for k, v in record.items() if k != "schema"}
+    whole = {"schema": schema} | {k: v for k, v in record.items() if k != "schema"}
     click.echo(json.dumps(_plain(whole), indent=2, allow_nan=False))
     _show(words, err=True)
 
@@ -129,6 +129,18 @@ def stages() -> Iterator[Tell]:
             if stage not in tasks:
                 tasks[stage] = shown.add_task(stage, total=planned)
             shown.update(tasks[stage], completed=done, total=planned)
+
+        yield tell
+
+
+@contextmanager
+def bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """One bar, of which is told what is done and what is planned."""
+    with bars() as shown:
+        task = shown.add_task(name, total=None)
+
+        def tell(done: int, planned: int) -> None:
+            shown.update(task, completed=done, total=planned)
 
         yield tell
 

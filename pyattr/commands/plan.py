@@ -47,4 +47,4 @@ def plan_command(pilot: str | None, **options: Any) -> None:
 
     recorded = None if pilot is None else read_recorded(pilot)
     made = plan(**options, pilot=recorded)
-    answer("plan/1", made.to_dict(), table(made))
+    answer("pyattr-plan/1", made.to_dict(), table(made))

@@ -82,7 +82,7 @@ def audit_command(
     figures = {"holds": result.holds, "outcome": outcome, "n_believed": result.n_believed}
     lines = [f"{'ok  ' if c.holds else 'FAIL'} {c.name}: {c.found}" for c in result.checks]
     words = "\n".join([*lines, conclusion(result, outcome)])
-    answer("session-audit/1", {**figures, "checks": checks}, words)
+    answer("pyattr-session-audit/1", {**figures, "checks": checks}, words)
     if not result.holds or outcome is None:
         sys.exit(ERROR)
     sys.exit(EXIT_CODES["INCONCLUSIVE" if result.n_believed else outcome])
@@ -117,4 +117,4 @@ def show(directory: Path) -> None:
         *(f"  {name}: {value!r}" for name, value in terms.get("subject", {}).items()),
     ]
     record = {"messages": present, "decision": decision, "next": after, "manifest": terms}
-    answer("session-show/1", record, "\n".join(lines))
+    answer("pyattr-session-show/1", record, "\n".join(lines))

@@ -38,4 +38,4 @@ def report_command(folder: Path, out: Path | None) -> None:
     file = reports.write(folder, out)
     if out is None and file.parent != folder:
         say("A session's folder is evidence and is not written to.")
-    answer("report/1", {"file": file}, str(file))
+    answer("pyattr-report/1", {"file": file}, str(file))

@@ -19,7 +19,7 @@ from pyattr.commands.options import (
     json_option,
     one_line,
 )
-from pyattr.commands.output import answer, bars, say
+from pyattr.commands.output import answer, bar, say
 from pyattr.commands.terms import (
     EXPLAINED,
     agreed_terms,
@@ -34,7 +34,7 @@ from pyattr.commands.verdict import end_with_verdict
 from pyattr.errors import bad_value
 
 if TYPE_CHECKING:
-    from pyattr.transport.client import ProverClient, Tell
+    from pyattr.transport.client import ProverClient
 
 __all__ = ["serve_command", "verify_command"]
 
@@ -108,7 +108,7 @@ def serve_command(**options: Any) -> None:
             raise CommandError(f"--port: {taken}; --port 0 takes one that is free") from error
         key = host.terms.key.public.hex
         say(f"listening on {url}, key {key}")
-        answer("serve/1", {"url": url, "key": key}, "")
+        answer("pyattr-serve/1", {"url": url, "key": key}, "")
         server.run(sockets=[opened])
 
 
@@ -193,7 +193,7 @@ def _verify(client: ProverClient, options: dict[str, Any]) -> NoReturn:
     job = job_of(**_taken(options, *_JOB))
     terms = stated_terms(options) | options
     terms |= {"n_train": job.n_train, "n_targets": job.n_targets, "subject": subject_of(job)}
-    with SessionDirectory(state, "verifier", create=True) as directory, _bar() as tell:
+    with SessionDirectory(state, "verifier", create=True) as directory, bar("prover") as tell:
         # No progress of own trainings: how many rows are checked is nobody's to see.
         side = VerifierSide(directory, job.retrain, key, prover, ledger, terms)
         check_same(side.end.manifest, terms)
@@ -204,15 +204,3 @@ def _verify(client: ProverClient, options: dict[str, Any]) -> NoReturn:
         except (RefusedError, DeadlineError) as error:
             say(f"The prover was not told: {error}")
     end_with_verdict(side)
-
-
-@contextmanager
-def _bar() -> Iterator[Tell]:
-    """A bar on standard error for the prover's trainings; nothing where that is no terminal."""
-    with bars() as shown:
-        task = shown.add_task("prover", total=None)
-
-        def tell(done: int, planned: int) -> None:
-            shown.update(task, completed=done, total=planned)
-
-        yield tell

@@ -138,7 +138,7 @@ def init(directory: Path, key: Path, peer: Path, ledger: Path | None, **options:
         check_subject(job, manifest)
         record = {"directory": directory, "claim": manifest.claim()}
         words = f"{directory}: invitation, claim {manifest.claim()[:16]}"
-        answer("session-init/1", record, words)
+        answer("pyattr-session-init/1", record, words)
 
 
 @contextmanager
@@ -217,7 +217,9 @@ def commit(
             f"agreed: ε = {manifest.epsilon:g}, δ = {manifest.delta:g} in {manifest.attempts} sessions, "
             f"b = {manifest.clip:g}, {manifest.design.n_outputs} trainings"
         )
-        answer("session-commit/1", record | {"n_trainings": manifest.design.n_outputs}, words)
+        answer(
+            "pyattr-session-commit/1", record | {"n_trainings": manifest.design.n_outputs}, words
+        )
 
 
 @contextmanager
@@ -270,7 +272,7 @@ def challenge(directory: Path, key: Path, peer: Path, ledger: Path | None, **pla
         _need(side.advance(stop=3), 3, "a commitment (1-commitment.dsse)")
         record = {"directory": directory, "session": side.end.session}
         words = f"{directory}: challenge, session {side.end.session[:16]}"
-        answer("session-challenge/1", record, words)
+        answer("pyattr-session-challenge/1", record, words)
 
 
 @session.command("respond", interrupted=_INTERRUPTED)
@@ -309,7 +311,7 @@ def respond(directory: Path, key: Path, peer: Path, attribution: Path, **place: 
         words = f"{directory}: outputs of {side.end.n_retrained} trainings"
         if outcome is not None:
             words += f"\n{directory}: the verifier decided {outcome}"
-        answer("session-respond/1", record, words)
+        answer("pyattr-session-respond/1", record, words)
 
 
 @session.command("verify", interrupted=_INTERRUPTED)

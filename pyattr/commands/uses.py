@@ -99,7 +99,7 @@ def price_command(
     words = [table.payments_table(payments)]
     if costs is not None:
         words.append(table.lies_table(costs, payments))
-    answer("price/1", record, Group(*words))
+    answer("pyattr-price/1", record, Group(*words))
 
 
 @click.command("select", cls=failure.Command)
@@ -149,7 +149,7 @@ def select_command(
     record = files.selection_record(selection, measured)
     if out is not None:
         _write(out, record, files.selection_csv(selection))
-    answer("select/1", record, table.selection_table(selection, measured))
+    answer("pyattr-select/1", record, table.selection_table(selection, measured))
 
 
 def _measured(job_file: Path, selection: Selection, **options: Any) -> Measured:

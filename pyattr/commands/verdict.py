@@ -39,7 +39,7 @@ def end_with_verdict(side: VerifierSide, reason: str | None = None) -> NoReturn:
         "n_prover_retrained": verdict.n_prover_retrained,
         "n_checked": verdict.details.get("n_checked"),
     }
-    answer("verdict/1", record, f"{outcome}: {words}")
+    answer("pyattr-session-verify/1", record, f"{outcome}: {words}")
     say(
         f"Session {side.end.session}: {verdict.n_retrained} trainings here, "
         f"{verdict.n_prover_retrained} there."

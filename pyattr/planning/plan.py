@@ -19,7 +19,7 @@ from pyattr.verification.plan import HONEST_SHARE, HONEST_SHARE_WORST
 
 __all__ = ["Plan", "plan"]
 
-SCHEMA: Final = "pyattr/plan/1"
+SCHEMA: Final = "pyattr-plan/1"
 
 
 @dataclass(frozen=True)

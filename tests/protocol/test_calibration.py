@@ -424,7 +424,7 @@ def test_a_refusal_says_what_to_do_on_one_line(tmp_path):
     files[1].write_bytes(MALFORMED["cut"])
     result = call("compare", *files)
     assert result.exit_code == 3
-    assert "Error: replay: expected" in result.output
+    assert f"Error: {files[1]}: expected" in result.output
 
 
 TWO_REPLAYS = """
