@@ -111,8 +111,8 @@ def measure(folder: Path, html: str, *screens: Screen) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``width``, ``scroll_width`` and ``height`` in pixels; ``wide``: elements beyond the right edge, or with
-        something in them that is wider than they are;
+        ``width``, ``scroll_width`` and ``height`` in pixels; ``wide``: elements beyond the right edge, or
+        with something in them that is wider than they are;
         ``faint``: words whose contrast with what is behind them is below 4.5; ``texts``: how many were
         looked at; ``dark``: whether the page takes itself to be shown dark; ``background``.
     """
