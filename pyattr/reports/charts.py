@@ -122,7 +122,7 @@ def ratios(rows: Sequence[Ratio], width: int, name: str, title: str) -> Markup:
     for index, row in enumerate(rows):
         y = top + step * index + (38.0 if narrow else 6.0)
         if narrow:
-            parts.append(svg.bar(0, y - 36, width, 34, "behind"))
+            parts.append(svg.bar(0, y - 38, width, 36, "behind"))
             words = [_cut(row.label, width), _cut(f"against {row.peer}", width)]
             parts.append(svg.text(0, y - 22, words[0], "name"))
             parts.append(svg.text(0, y - 7, words[1], "tick"))
@@ -172,10 +172,7 @@ def histogram(
     if not known.size:
         parts = [svg.text(left, top + 60, "no finite value", "tick")]
         return svg.picture(svg.NARROW, bottom + 40, name, title, "no finite value", parts)
-    ends = [float(known.min()), float(known.max())] + ([] if limit is None else [limit])
-    low, high = min(ends), max(ends)
-    if high - low < 1e-12 * max(abs(low), abs(high), 1e-300):
-        low, high = low - 0.5, high + 0.5
+    low, high = _ends([float(known.min()), float(known.max()), *([] if limit is None else [limit])])
     n_bins = int(np.clip(2 * math.sqrt(len(known)), 8, 40))
     counts = np.histogram(known, n_bins, (low, high))[0]
     most = max(int(counts.max()), 1)
@@ -205,6 +202,14 @@ def histogram(
     described = f"{len(known):,} values; least, quartiles and largest: {said}"
     described += f"; {lost:,} not known" if lost else ""
     return svg.picture(svg.NARROW, bottom + 40, name, title, described, parts)
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    """Least and largest; apart from each other where all are the same."""
+    low, high = min(values), max(values)
+    if high - low < 1e-12 * max(abs(low), abs(high), 1e-300):
+        return low - 0.5, high + 0.5
+    return low, high
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:

@@ -18,6 +18,7 @@ from pyattr.reports.facts import settings
 from pyattr.reports.gap_chart import GapRow, gap_chart
 from pyattr.reports.page import fill
 from pyattr.reports.session_files import Record, dataset_at_hand, finite, read
+from pyattr.reports.words import CHECKS
 from pyattr.reports.words import gap as gap_words
 from pyattr.transport.evidence import conclusion
 from pyattr.verification.verdict import Verdict
@@ -180,8 +181,9 @@ def _gap_row(verdict: Verdict, target: int, unit: float, dataset: Dataset | None
     title = f"target {target}" + (f" ({label})" if label else "")
     outcome = verdict.outcomes[target].value
     estimate = float(verdict.gap[target]) / unit
+    failed = CHECKS.get(str(verdict.details.get("check")), "no estimate")
     if not math.isfinite(estimate):
-        return GapRow(title=title, outcome=outcome, failed="no estimate")
+        return GapRow(title=title, outcome=outcome, failed=failed)
     low, high = float(verdict.gap_lower[target]), float(verdict.gap_upper[target])
     return GapRow(title=title, outcome=outcome, estimate=estimate, low=low / unit, high=high / unit)
 

@@ -38,7 +38,8 @@ function measured(frame) {
     const box = e.getBoundingClientRect();
     if (!box.width || !box.height || !e.checkVisibility()) continue;
     const beyond = box.right > root.clientWidth + 0.5 && !e.closest(".scroll, .skip");
-    if (beyond) wide.push(e.outerHTML.slice(0, 90));
+    const spills = e.clientWidth && e.scrollWidth > e.clientWidth + 1 && !e.closest(".scroll, svg, thead");
+    if (beyond || spills) wide.push(e.outerHTML.slice(0, 90));
     if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
     const style = view.getComputedStyle(e), svg = e instanceof view.SVGElement;
     let behind = [255, 255, 255, 1];
@@ -110,7 +111,8 @@ def measure(folder: Path, html: str, *screens: Screen) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``width``, ``scroll_width`` and ``height`` in pixels; ``wide``: elements beyond the right edge;
+        ``width``, ``scroll_width`` and ``height`` in pixels; ``wide``: elements beyond the right edge, or
+        with something in them that is wider than they are;
         ``faint``: words whose contrast with what is behind them is below 4.5; ``texts``: how many were
         looked at; ``dark``: whether the page takes itself to be shown dark; ``background``.
     """

@@ -10,8 +10,9 @@ from reports.test_pages import FOLDERS
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="needs Chromium")
 
-PHONE, DESK = 360, 1280
+PHONE, TABLET, DESK = 360, 768, 1280
 SCREENS = [(width, dark) for width in (PHONE, DESK) for dark in (False, True)]
+SCREENS += [(320, False), (TABLET, True)]
 
 
 @pytest.mark.parametrize("make", FOLDERS.values(), ids=FOLDERS.keys())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from pyattr.reports.session_files import dataset_at_hand, read
 from pyattr.transport.directory import MESSAGES
 from pyattr.transport.evidence import audit_directory, stated_attribution, stated_manifest
 from pyattr.transport.side import secret_from
+from pyattr.verification.verdict import Verdict
 from reports import folders
 from reports.page import check_every_page
 
@@ -117,8 +120,6 @@ def test_a_damaged_message_is_an_error(tmp_path):
 
 
 def test_data_are_shown_only_if_they_are_the_manifests():
-    import msgspec
-
     manifest = stated_manifest(folders.session())
     assert dataset_at_hand(manifest).n_train == 200
     other = msgspec.structs.replace(manifest.subject, train="0" * 64)
@@ -131,8 +132,6 @@ def test_data_are_shown_only_if_they_are_the_manifests():
 
 def test_many_targets_have_a_small_page(monkeypatch):
     """10,000 targets: the chart shows the worst, a histogram all, the CSV every one."""
-    import dataclasses
-
     record = read(folders.session())
     rng = np.random.default_rng(0)
     n, verdict = 10_000, record.audit.verdict
@@ -145,8 +144,6 @@ def test_many_targets_have_a_small_page(monkeypatch):
         outcomes=(verdict.outcomes[0],) * n,
     )
     audit = dataclasses.replace(record.audit, verdict=many)
-    import msgspec
-
     manifest = msgspec.structs.replace(record.manifest, n_targets=n)
     wide = dataclasses.replace(record, audit=audit, manifest=manifest, scores=None)
     monkeypatch.setattr(session, "read", lambda folder: wide)
@@ -157,3 +154,16 @@ def test_many_targets_have_a_small_page(monkeypatch):
     assert f"target {worst}" in page.html
     assert "Upper limits of all 10,000 targets" in page.words
     assert json.dumps(page.json("session.json"))
+
+
+def test_a_failed_check_has_no_gap(monkeypatch):
+    record = read(folders.session("reverse"))
+    reason = "output 7 is not what training gives"
+    failed = Verdict.failed("gap", 0.2, 0.05, reason, 3, details={"check": "spot check"})
+    audit = dataclasses.replace(record.audit, verdict=failed)
+    monkeypatch.setattr(session, "read", lambda folder: dataclasses.replace(record, audit=audit))
+    page = check_every_page(session.render(folders.session("reverse")))
+    assert reason in page.words
+    assert "spot check failed" in page.text("text")
+    assert [row["gap"] for row in page.csv("gaps.csv")] == ["", "", ""]
+    assert page.json("session.json")["verdict"]["largest_upper_limit"] is None
