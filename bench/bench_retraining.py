@@ -172,7 +172,7 @@ def costs(arguments: argparse.Namespace) -> dict[str, Any]:
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "framework": lambda: bank_costs.framework(folder, rounds, arguments.peers_python),
         "writes": lambda: bank_costs.writes(folder, rounds),
-        "executors": lambda: bank_costs.executors(folder, min(rounds, 3), arguments.threads),
+        "executors": lambda: bank_costs.executors(folder, min(rounds, 5), arguments.threads),
     }
     results = {}
     for name in parts:

@@ -152,9 +152,14 @@ def _logging() -> Callable[[Progress], None]:
 
 def _rate(progress: Progress) -> str:
     """Rate, time left, failures and lost workers."""
-    words = [f"{progress.models_per_second:.3g}/s"]
     left = progress.seconds_left
-    if left is not None and left > 0:
+    if not progress.n_done:
+        words = ["starting"]
+    elif left is None:
+        words = [f"the first after {progress.seconds_to_first:.0f} s"]
+    else:
+        words = [f"{progress.models_per_second:.3g}/s"]
+    if left:
         minutes, seconds = divmod(round(left), 60)
         hours, minutes = divmod(minutes, 60)
         words.append(f"{hours}:{minutes:02}:{seconds:02} left")

@@ -26,7 +26,7 @@ from pyattr.attribution import (
 from pyattr.errors import bad_value
 from pyattr.jobs.job import Fit, Job
 from pyattr.jobs.rows import TrainedRows, trained_rows
-from pyattr.jobs.source import training_of
+from pyattr.jobs.source import dataset_of
 from pyattr.jobs.training import Part, parts_of, train
 from pyattr.masks import Masks
 from pyattr.retraining.bank import Bank
@@ -116,7 +116,7 @@ def _what_the_data_tell(job: Job, attribution: Attribution) -> dict[str, Any]:
     """How well the scores find wrong labels; with sellers what each of them holds."""
     if job.data is None or (job.data.sellers is None and job.data.flip_fraction == 0.0):
         return {}
-    data = training_of(job).dataset()
+    data = dataset_of(job)
     owners, flipped = job.data.owners(data, job.folder), data.train_flipped
     if owners is not None:
         n_flipped = (

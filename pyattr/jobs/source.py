@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyattr.datasets import Dataset
 from pyattr.errors import bad_value
 from pyattr.interface import Retrain
 from pyattr.jobs.job import OWN, Job
@@ -19,7 +20,7 @@ from pyattr.subject.training import Training
 if TYPE_CHECKING:
     from pyattr.retraining.ensemble import Ensemble
 
-__all__ = ["OwnRetrain", "Source", "training_of"]
+__all__ = ["OwnRetrain", "Source", "dataset_of", "training_of"]
 
 _OWN_BLOCK = 32  # models to a chunk where nothing says how many are trained together
 
@@ -86,6 +87,17 @@ def training_of(job: Job) -> Training:
     # Files of images lie with the results.
     folders = job.folder, str(job.out_folder)
     return Training(job.data, job.recipe["kind"], settings, device, *folders)
+
+
+def dataset_of(job: Job) -> Dataset:
+    """Load the dataset of a job that has one.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, RuntimeError
+        As `Training.dataset`.
+    """
+    return training_of(job).dataset()
 
 
 def _own(job: Job) -> OwnRetrain:

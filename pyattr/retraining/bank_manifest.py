@@ -78,9 +78,9 @@ class Manifest:
             If they differ; the message names the first entry that does.
         """
         for entry, stored, other in _differences("", self.record(), wanted.record()):
-            raise bad_value(
-                f"{where}: {entry}", f"{stored!r} as in the bank's manifest", repr(other)
-            )
+            expected = f"{stored!r} as in the bank's manifest"
+            got = f"{other!r}; other models need another bank"
+            raise bad_value(f"{where}: {entry}", expected, got)
 
 
 def _differences(where: str, theirs: Any, ours: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -131,7 +133,8 @@ class ProcessPool:
         # Not a daemon: a worker may have to start processes itself, see `train_apart`.
         arguments = (theirs, self._work, slot.cores, slot.gpu)
         slot.process = self._context.Process(target=_serve, args=arguments)
-        slot.process.start()
+        with _interrupts_held():
+            slot.process.start()
         theirs.close()
 
     def _reap(self, slot: _Slot) -> str:
@@ -148,7 +151,7 @@ class ProcessPool:
 
 def _serve(connection: Connection, work: Work, cores: frozenset[int], gpu: str | None) -> None:
     """Train what comes in until nothing more can."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # also for the processes that it starts itself
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     if cores and hasattr(os, "sched_setaffinity"):
@@ -159,6 +162,20 @@ def _serve(connection: Connection, work: Work, cores: frozenset[int], gpu: str |
             connection.send(worker(connection.recv()))
         except (EOFError, OSError):  # the driver is gone
             return
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach, not even while they import; it is the driver's.
+
+    A process inherits which signals are blocked. Here one that comes meanwhile arrives afterwards.
+    """
+    resource_tracker.ensure_running()  # else started with the process, and unblocks the signal
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _cores() -> list[int]:

@@ -71,7 +71,9 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """At this rate; None before the first chunk."""
+        """At this rate; None before the second chunk, since starting is no part of it."""
+        if self.n_first == self.n_done < self.n_models:
+            return None
         rate = self.models_per_second
         return (self.n_models - self.n_done) / rate if rate > 0 else None
 
@@ -95,7 +97,7 @@ def fill(
     chunk_rows : int
         Models a chunk.
     tell : callable
-        Called with the progress after each chunk; it is the same object every time.
+        Called with the progress at the beginning and after each chunk; it is the same object every time.
 
     Returns
     -------
@@ -110,6 +112,8 @@ def fill(
     progress = Progress(n_tasks * chunk_rows)
     started = time.perf_counter()
     waiting, again, n_out = iter(tasks), list[Task](), 0
+    if n_tasks:
+        tell(progress)
     in_a_row = 0  # workers lost since a chunk was stored
     while True:
         n_free = pool.capacity - n_out

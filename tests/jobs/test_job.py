@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from pyattr.cli import main
 from pyattr.datasets import load
 from pyattr.jobs import Source, load_job
-from pyattr.jobs.source import training_of
+from pyattr.jobs.source import dataset_of
 from pyattr.jobs.training import bank_of
 from pyattr.retraining.worker import Done, Task, Work, Worker
 
@@ -270,4 +270,4 @@ def test_a_missing_ffcv_says_which_line_to_run(tmp_path, fashion_folder, monkeyp
 def test_data_lie_relative_to_the_job_file(tmp_path, fashion_folder):
     (tmp_path / "images").symlink_to(fashion_folder)
     job = load_job(write(tmp_path, IMAGES.format(path="images")))
-    assert training_of(job).dataset().n_train == 30
+    assert dataset_of(job).n_train == 30

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from in_process import InProcess
+from random_kills import descendants, is_worker
 
 from pyattr.cli import main
 from pyattr.retraining.bank import Bank
@@ -157,6 +160,28 @@ def test_a_recipe_that_always_diverges_is_said_at_once(in_process, tmp_path):
     assert "all of the first 32 trainings failed, so nothing was stored" in result.stderr
     assert "expected training that ends in finite logits, got NaN or infinity" in result.stderr
     assert Bank.open(tmp_path / "bank").stored(SEED) == []
+
+
+def test_ctrl_c_is_one_sentence_even_while_workers_start(tmp_path):
+    job = write(tmp_path, OWN, trainer="slow", count=32_000)
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    command = [sys.executable, "-m", "pyattr.cli", "attribute", str(job), "--workers", "2"]
+    driver = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+        text=True,
+    )
+    while driver.poll() is None and not any(map(is_worker, descendants(driver.pid).values())):
+        time.sleep(0.01)
+    time.sleep(0.1)
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does, to all of them
+    said, _ = driver.communicate(timeout=100)
+    assert driver.returncode == 130, said
+    assert "Interrupted; what was stored stays, and the same command goes on." in said
+    assert "Traceback" not in said
 
 
 def mounted(folder: Path, options: str, commands: str) -> subprocess.CompletedProcess[str]:
