@@ -24,6 +24,12 @@
 // Any logits within the float32 range are fine. Infinities give the limits (z_y = -inf: -inf; all
 // others -inf: +inf; a difference of equal infinities: NaN); a NaN logit gives NaN. No libm but
 // fma, which is exact: the same bits on every machine.
+//
+// Limit.  Operations of AVX2 for 8 rows of 10 classes: 91 to turn them and to find z_y and M, 117
+// for 9 exponentials and their sums, 15 to bring the sums to float64, 58 for the logarithm and the
+// difference. A Zen 4 core begins 4 a cycle: 23 cycles for kMax and 70 for kLogsumexp, 0.8 and 2.4
+// ns a row at 3.7 GHz, where reading its 40 bytes at 36 GB/s takes 1.1. So kMax can keep up with
+// memory, and kLogsumexp with less than half of it; found in cache a row takes 1.3 and 4.0 ns.
 #pragma once
 
 #include <cstddef>
