@@ -206,22 +206,16 @@ void bind_margins(const Array<Bits>& logits, const Array<std::int64_t>& labels, 
   const auto rows = range_within(begin, end, size_of(logits, 0));
   require(n_targets > 0 || rows.begin == rows.end, "labels: expected at least one, got none");
   const auto* y = labels.data();
-  // Those of these rows; no branches, so that a long vector of labels costs little.
-  const std::size_t first = n_targets ? rows.begin % n_targets : 0, n_rows = rows.end - rows.begin;
-  std::uint64_t signs = 0;  // the highest bit: whether a label or n_classes - 1 - label is negative
-  const auto look_at = [&](std::size_t begin, std::size_t end) {
-    for (std::size_t t = begin; t < end; ++t)
-      signs |=
-          static_cast<std::uint64_t>(y[t]) | (n_classes - 1 - static_cast<std::uint64_t>(y[t]));
-  };
-  look_at(first, pyattr::least(n_targets, first + n_rows));
-  if (first + n_rows > n_targets) look_at(0, first);
-  require(signs >> 63 == 0, "labels: expected values in [0, n_classes), got another");
   const auto* z = reinterpret_cast<const Logit*>(logits.data());
   auto* o = out.mutable_data();
-  py::gil_scoped_release release;
-  if (rows.begin < rows.end)
-    backend::margins(z, n_classes, y, n_targets, static_cast<pyattr::MarginKind>(kind), rows, o);
+  bool within = true;
+  {
+    py::gil_scoped_release release;
+    if (rows.begin < rows.end)
+      within = backend::margins(z, n_classes, y, n_targets, static_cast<pyattr::MarginKind>(kind),
+                                rows, o);
+  }
+  require(within, "labels: expected values in [0, n_classes), got another");
 }
 
 inline void bind_kernels(py::module_& m) {

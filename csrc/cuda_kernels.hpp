@@ -47,9 +47,9 @@ std::size_t to_fixed_point_many(const double* outputs, const double* centre, con
                                 std::size_t n_targets, std::size_t begin, std::size_t end,
                                 std::int32_t* out);
 
-// Logit: float, Float16 or BFloat16.
+// Logit: float, Float16 or BFloat16. False if a label of these rows is not in [0, n_classes).
 template <typename Logit>
-void margins(const Logit* logits, std::size_t n_classes, const std::int64_t* labels,
+bool margins(const Logit* logits, std::size_t n_classes, const std::int64_t* labels,
              std::size_t n_targets, MarginKind kind, Range rows, float* out);
 
 }  // namespace cuda

@@ -79,7 +79,7 @@ PYATTR_HD double exp_f64(double x) {
 }
 
 // log(x) for normal x >= 1, to 1e-9: x = 2^n m, sqrt(1/2) <= m < sqrt(2), log m = 2 artanh(s),
-// s = (m - 1) / (m + 1).
+// s = (m - 1) / (m + 1). Of NaN some finite number.
 PYATTR_HD double log_f64(double x) {
   const std::uint64_t bits = bits_as<std::uint64_t>(x);
   const std::uint64_t n_bits = (bits - 0x3FE6A09E667F3BCDu) >> 52;  // sqrt(1/2) has n = 0

@@ -84,7 +84,16 @@ struct FixedPointElement {
   }
 };
 
-// Element row: its margin.  See sum_exponentials and finish_margins.
+// The logits of the classes but one, whose place the last takes.
+template <typename Logit>
+struct OtherLogits {
+  const Logit* z;
+  std::size_t label, last;
+
+  PYATTR_HD float operator()(std::size_t c) const { return to_float(z[c == label ? last : c]); }
+};
+
+// Element row: its margin.  See margin_of_row.
 template <typename Logit>
 struct MarginElement {
   const Logit* logits;  // (n_rows, n_classes)
@@ -93,11 +102,6 @@ struct MarginElement {
   MarginKind kind;
   float* out;
 
-  PYATTR_HD float other(const Logit* z, std::size_t label, std::size_t c) const {
-    const bool gone = c == label || c >= n_classes;
-    return gone ? -std::numeric_limits<float>::infinity() : to_float(z[c]);
-  }
-
   PYATTR_HD void operator()(std::size_t index) const {
     margin_of(logits + index * n_classes, index);
   }
@@ -105,21 +109,8 @@ struct MarginElement {
   // From the logits z of row `index`, wherever they lie.
   PYATTR_HD void margin_of(const Logit* z, std::size_t index) const {
     const std::size_t label = static_cast<std::size_t>(labels[(first_row + index) % n_targets]);
-    float largest = other(z, label, 0);
-    for (std::size_t c = 1; c < n_classes; ++c) {
-      const float here = other(z, label, c);
-      largest = here != here || here > largest ? here : largest;  // a NaN in `largest` stays
-    }
-    double sum = 0.0;
-    if (kind != MarginKind::kMax && kind != MarginKind::kCorrect)
-      for (std::size_t c = 0; c < n_classes; c += 4) {
-        const float first =
-            exp_f32(other(z, label, c) - largest) + exp_f32(other(z, label, c + 1) - largest);
-        const float second =
-            exp_f32(other(z, label, c + 2) - largest) + exp_f32(other(z, label, c + 3) - largest);
-        sum += static_cast<double>(first + second);
-      }
-    out[index] = finish_margin(kind, to_float(z[label]), largest, sum);
+    out[index] = margin_of_row(kind, to_float(z[label]),
+                               OtherLogits<Logit>{z, label, n_classes - 1}, n_classes - 1);
   }
 };
 

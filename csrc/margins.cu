@@ -48,9 +48,14 @@ void launch_margins(const MarginElement<Logit>& element, std::size_t n_rows) {
 }  // namespace
 
 template <typename Logit>
-void margins(const Logit* logits, std::size_t n_classes, const std::int64_t* labels,
+bool margins(const Logit* logits, std::size_t n_classes, const std::int64_t* labels,
              std::size_t n_targets, MarginKind kind, Range rows, float* out) {
-  const std::size_t n_rows = rows.end - rows.begin;
+  const std::size_t n_rows = rows.end - rows.begin, first = rows.begin % n_targets;
+  const std::size_t end = first + n_rows,
+                    n_wrapped = end > n_targets ? least(first, end - n_targets) : 0;
+  if (!labels_within(labels + first, least(n_targets, end) - first, n_classes) ||
+      !labels_within(labels, n_wrapped, n_classes))
+    return false;
   const DeviceBuffer<Logit> z(n_rows * n_classes, logits + rows.begin * n_classes);
   const DeviceBuffer<std::int64_t> y(n_targets, labels);
   const DeviceBuffer<float> margin(n_rows);
@@ -58,13 +63,14 @@ void margins(const Logit* logits, std::size_t n_classes, const std::int64_t* lab
       MarginElement<Logit>{z.get(), y.get(), n_classes, n_targets, rows.begin, kind, margin.get()},
       n_rows);
   margin.copy_rows(out + rows.begin, 1, 1);
+  return true;
 }
 
-template void margins(const float*, std::size_t, const std::int64_t*, std::size_t, MarginKind,
+template bool margins(const float*, std::size_t, const std::int64_t*, std::size_t, MarginKind,
                       Range, float*);
-template void margins(const Float16*, std::size_t, const std::int64_t*, std::size_t, MarginKind,
+template bool margins(const Float16*, std::size_t, const std::int64_t*, std::size_t, MarginKind,
                       Range, float*);
-template void margins(const BFloat16*, std::size_t, const std::int64_t*, std::size_t, MarginKind,
+template bool margins(const BFloat16*, std::size_t, const std::int64_t*, std::size_t, MarginKind,
                       Range, float*);
 
 void margins(const float* logits, const std::int64_t* labels, std::size_t n_rows,

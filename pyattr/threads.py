@@ -22,7 +22,7 @@ __all__ = ["get_num_threads", "over_outputs", "over_rows", "over_triangle", "set
 _TARGET_BLOCK = 16  # targets that share one table look-up (csrc/packed_matmul.hpp)
 _MIN_OUTPUTS = 512  # with fewer outputs a thread, building the tables would cost more
 _MIN_WORK = 1 << 16  # elements that are worth a thread's start
-_MIN_TILES = 4  # rows of tiles that share their partners in cache (csrc/gram.hpp)
+_MIN_TILES = 2  # rows of tiles: with fewer, what they share in cache is read anew (csrc/gram.hpp)
 _TASKS = 4  # a thread, where cutting finer costs nothing: whoever is done takes the next
 
 # Cores that this process may use, which a container or a scheduler may have cut down.
@@ -164,4 +164,7 @@ def over_triangle(n_tiles: int, kernel: Callable[[int, int], None]) -> None:
     )
     # Rows before e hold the share 1 - (1 - e / n)² of the area.
     edges = [round(n_tiles * (1.0 - math.sqrt(1.0 - k / parts))) for k in range(parts)] + [n_tiles]
-    _run([partial(kernel, b, e) for b, e in itertools.pairwise(edges) if b < e])
+    ranges = [(b, e) for b, e in itertools.pairwise(edges) if b < e]
+    # Whole rows are not equal shares: the largest first, so that the last to be taken is small.
+    ranges.sort(key=lambda rows: (rows[1] - rows[0]) * (2 * n_tiles - rows[0] - rows[1] + 1))
+    _run([partial(kernel, *rows) for rows in reversed(ranges)])

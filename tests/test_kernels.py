@@ -241,6 +241,15 @@ def test_margins_at_the_limits(backend: str) -> None:
         )
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler")
+def test_exponentials_keep_their_bound_and_sums_are_rounded_once(tmp_path: Path) -> None:
+    # Compiled for the baseline, where a fused multiply-add is made of operations on doubles.
+    source, program = Path(__file__).parent / "cpp" / "exponential.cpp", tmp_path / "exponential"
+    flags = ["-std=c++17", "-O1", "-ffp-contract=off", "-Wno-psabi", f"-I{source.parents[2]}/csrc"]
+    subprocess.run(["g++", *flags, str(source), "-o", str(program)], check=True)
+    assert subprocess.run([str(program)], check=False).returncode == 0
+
+
 # -- the same bytes everywhere ---------------------------------------------------------------------
 
 

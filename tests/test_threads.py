@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+from pyattr import threads
 from pyattr.threads import (
     get_num_threads,
     over_outputs,
@@ -43,6 +45,27 @@ def test_every_output_is_computed_once(n_outputs: int, n_targets: int, n_threads
 
     over_outputs(n_outputs, n_targets, 64, count)
     assert (counts == 1).all()
+
+
+@pytest.mark.parametrize("n_tiles", [16, 63, 157])
+def test_two_threads_share_a_triangle_evenly(n_tiles: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    areas: list[int] = []
+
+    def note(begin: int, end: int) -> None:
+        areas.append(sum(n_tiles - row for row in range(begin, end)))
+
+    def in_order(tasks: list[Callable[[], None]]) -> None:
+        for task in tasks:
+            task()
+
+    monkeypatch.setattr(threads, "_run", in_order)
+    monkeypatch.setattr(threads, "_n_threads", 2)
+    over_triangle(n_tiles, note)
+    taken = [0, 0]  # whoever is done first takes the next
+    for area in areas:
+        taken[taken.index(min(taken))] += area
+    assert sum(taken) == n_tiles * (n_tiles + 1) // 2
+    assert max(taken) <= 0.515 * sum(taken)
 
 
 def test_the_calling_thread_works_too(n_threads: int) -> None:
