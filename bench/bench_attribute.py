@@ -20,8 +20,8 @@ sellers, each class shared among them very unevenly (Dirichlet, 0.3), so that it
 the sellers train 25 steps of 100 images of 14 x 14 on 8 channels. ``resnet9`` has N = 50 images and masks
 that choose images, 20 steps. In both, subsets explain about half of the variance.
 
-Run: ``python bench/bench_attribute.py [--cases mlp resnet9 resnet9-sellers] [--folder DIR] [--again N]``. A case that
-was recorded is kept in results/attribute.json until it is run again.
+Run: ``python bench/bench_attribute.py [--cases mlp resnet9 resnet9-sellers] [--folder DIR] [--again N]``.
+A case that was recorded is kept in results/attribute.json until it is run again.
 """
 
 from __future__ import annotations

@@ -393,7 +393,8 @@ def normalise(x: NDArray[np.float32], by: NDArray[np.float32]) -> NDArray[np.flo
         Mean, slope and shift.
     """
     mean, slope, shift = by
-    return (x - mean) * slope + shift
+    z: NDArray[np.float32] = (x - mean) * slope + shift
+    return z
 
 
 def rectify(
