@@ -43,7 +43,9 @@ def test_what_touches_each_number_once_is_exact(shape):
 def test_the_definition_of_halving_pixel_by_pixel():
     by = np.float32([[0], [1], [0]])
     x = np.float32([[1, 3, -1], [2, 3, 5], [9, 9, 9]]).reshape(1, 3, 3, 1)
-    assert reference.rectify_halved(x, by).tolist() == [[[[3.0]]]]  # the odd row and column are left
+    assert reference.rectify_halved(x, by).tolist() == [
+        [[[3.0]]]
+    ]  # the odd row and column are left
     got = reference.scatter_halved(x, by, np.float32([[[[7]]]]))[0, :, :, 0]
     np.testing.assert_array_equal(got, [[0, 7, 0], [0, 0, 0], [0, 0, 0]])  # the first of two
     np.testing.assert_array_equal(reference.scatter_halved(-x, by, np.float32([[[[7]]]])), 0 * x)
@@ -152,9 +154,9 @@ def test_refuses():
         normalisation.normalise_backward(x, by, spread, x[:1], scale, scale.copy())
     with pytest.raises(ValueError, match=r"^scale_gradient: expected one number a channel"):
         normalisation.normalise_backward(x, by, spread, x.copy(), scale[:8], scale.copy())
+    one = x[:1, :1, :1].copy()
     with pytest.raises(ValueError, match=r"^x: expected at least two pixels"):
-        one = x[:1, :1, :1]
-        normalisation.take_moments(one.copy(), scale, scale, 0.1, 0.1, scale.copy(), scale.copy())
+        normalisation.take_moments(one, scale, scale, 0.1, 0.1, scale.copy(), scale.copy())
     with pytest.raises(ValueError, match=r"^mean: expected one number a channel"):
         normalisation.take_moments(x, scale, scale, 0.1, 0.1, scale[:8].copy(), scale.copy())
     with pytest.raises(TypeError):  # never converted

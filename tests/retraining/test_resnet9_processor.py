@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 
 from pyattr.retraining.resnet9_model import Hyperparameters, Model
 from pyattr.retraining.resnet9_network import Network
