@@ -6,7 +6,7 @@
 //       back masks what the way there did
 //   y   z, but 0 if z < 0 (NaN stays NaN)
 //
-// Every result is a fixed number of roundings of each number: exact against pyattr.reference.
+// Every result is a fixed number of roundings of each number: exactly pyattr.reference_layers.
 #pragma once
 
 #include <cstddef>
