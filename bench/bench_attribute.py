@@ -18,10 +18,10 @@ variance of a short training. Scores to within ε of the remaining 5% would take
 its masks choose something larger than an image: ``resnet9-sellers`` has 5,000 images that belong to 25
 sellers, each class shared among them very unevenly (Dirichlet, 0.3), so that it matters who is in; half of
 the sellers train 25 steps of 100 images of 14 x 14 on 8 channels. ``resnet9`` has N = 50 images and masks
-that choose images, 20 steps. In both, subsets explain about half of the variance.
+that choose images, 20 steps. Scores of images explain about half of the variance, those of sellers 60%.
 
-Run: ``python bench/bench_attribute.py [--cases mlp resnet9 resnet9-sellers] [--folder DIR] [--again N]``. A case that
-was recorded is kept in results/attribute.json until it is run again.
+Run: ``python bench/bench_attribute.py [--cases mlp resnet9 resnet9-sellers] [--folder DIR] [--again N]``.
+A case that was recorded is kept in results/attribute.json until it is run again.
 """
 
 from __future__ import annotations
@@ -123,11 +123,11 @@ translate = 0
 cutout = 0
 
 [models]
-count = 384
-held_out = 32
+count = 1024
+held_out = 128
 chunk = 16
 """,
-        0.12,
+        0.08,
     ),
 }
 N_SELLERS, SKEW = 25, 0.3

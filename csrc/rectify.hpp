@@ -1,13 +1,12 @@
 // What a residual network does to each number between two convolutions, there and back: normalise,
 // rectify, and add a bypass or take maxima of 2 x 2 pixels.
 //
-//   x       (n, height, width, channels) float32: what a convolution made
-//   z       (x - mean[c]) slope[c] + shift[c], three roundings, the same wherever it stands: the
-//   way
-//           back masks what the way there did
-//   y       z, but 0 if z < 0 (NaN stays NaN)
+//   x   (n, height, width, channels) float32: what a convolution made
+//   z   (x - mean[c]) slope[c] + shift[c], three roundings, the same wherever it stands: the way
+//       back masks what the way there did
+//   y   z, but 0 if z < 0 (NaN stays NaN)
 //
-// Every result is a fixed number of roundings of each number: exact against pyattr.reference.
+// Every result is a fixed number of roundings of each number: exactly pyattr.reference_layers.
 #pragma once
 
 #include <cstddef>

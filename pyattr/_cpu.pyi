@@ -149,3 +149,37 @@ def fit_mixtures(
     begin: int,
     end: int,
 ) -> None: ...
+def rectify(
+    x: NDArray[np.float32],
+    by: NDArray[np.float32],
+    bypass: NDArray[np.float32] | None,
+    out: NDArray[np.float32],
+) -> None: ...
+def rectify_halved(
+    x: NDArray[np.float32], by: NDArray[np.float32], out: NDArray[np.float32]
+) -> None: ...
+def scatter_halved(
+    x: NDArray[np.float32],
+    by: NDArray[np.float32],
+    gradient: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None: ...
+def take_moments(
+    x: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    epsilon: float,
+    momentum: float,
+    mean: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    by: NDArray[np.float32],
+    spread: NDArray[np.float64],
+) -> None: ...
+def normalise_backward(
+    x: NDArray[np.float32],
+    by: NDArray[np.float32],
+    spread: NDArray[np.float64],
+    gradient: NDArray[np.float32],
+    scale_gradient: NDArray[np.float32],
+    shift_gradient: NDArray[np.float32],
+) -> None: ...

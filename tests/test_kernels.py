@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from pyattr import _cpu, exact_sums, kernels, reference, solvers
+from pyattr import _cpu, exact_sums, kernels, normalisation, reference, solvers
 from pyattr.reference import MARGIN_KINDS, Stream
 
 SIZES = [1, 2, 3, 7, 8, 9, 31, 32, 33, 63, 64, 65, 97, 127, 128, 129, 1000]
@@ -277,7 +277,22 @@ def kernel_results() -> list[bytes]:
         exact_sums.gram(packed, n_train).tobytes(),
         steps.tobytes(),
         exact_sums.exact_matmul_transposed(packed, steps, n_train).tobytes(),
+        *normalised(),
     ]
+
+
+def normalised() -> list[bytes]:
+    """Return what normalisation makes of images with channels for every width of register, as bytes."""
+    x, scale, shift = normal(3, 9, 7, 27), normal(27), normal(27)
+    mean, variance = normal(27), normal(27)
+    by, spread = normalisation.take_moments(x, scale, shift, 1e-5, 0.1, mean, variance)
+    y = normalisation.rectify(x, by, bypass=normal(*x.shape))
+    halved = normalisation.rectify_halved(x, by)
+    spread_out = normalisation.scatter_halved(x, by, normal(*halved.shape))
+    back = x.copy(), np.empty_like(scale), np.empty_like(shift)
+    normalisation.normalise_backward(back[0], by, spread, normal(*x.shape), *back[1:])
+    made = (by, spread, mean, variance, y, halved, spread_out, *back)
+    return [result.tobytes() for result in made]
 
 
 def solved() -> list[bytes]:
@@ -316,7 +331,7 @@ def module_of_level(folder: Path, level: str) -> ModuleType:
 
     path = folder / f"_cpu{sysconfig.get_config_var('EXT_SUFFIX')}"
     csrc = Path(__file__).parents[1] / "csrc"
-    sources = [csrc / "bind_cpu.cpp", csrc / "bind_solvers.cpp"]
+    sources = [csrc / f"bind_{name}.cpp" for name in ("cpu", "normalise", "solvers")]
     includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
     flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-ffp-contract=off", f"-D{level}"]
     command = ["g++", *flags, "-Wno-psabi", *includes, *map(str, sources), "-o", str(path)]
@@ -344,6 +359,7 @@ def test_results_do_not_depend_on_the_instruction_set(
     assert other.fastest_gram_kernel() <= most
     monkeypatch.setattr(kernels, "_cpu", other)
     monkeypatch.setattr(solvers, "_cpu", other)
+    monkeypatch.setattr(normalisation, "_cpu", other)
     assert everything() == expected_bytes
 
 
