@@ -83,7 +83,8 @@ def extension(name: str, sources: list[str], optional: bool = False) -> Pybind11
     )
 
 
-extensions = [extension("pyattr._cpu", ["csrc/bind_cpu.cpp", "csrc/bind_solvers.cpp"])]
+bound = [f"csrc/bind_{name}.cpp" for name in ("cpu", "solvers", "trainers")]
+extensions = [extension("pyattr._cpu", bound)]
 if with_cuda():
     kernels = sorted(str(path) for path in Path("csrc").glob("*.cu"))
     names = ("bind_cuda", "bind_device", "bind_device_solvers")
