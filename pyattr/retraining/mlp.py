@@ -77,7 +77,9 @@ class MLPTrainer:
     """
 
     lanes = 1
-    block = 16
+    block = 32
+    whole_blocks = False
+    arithmetic = "compiled 1"
 
     def __init__(self, recipe: MLPRecipe, pool: Pool) -> None:
         self._recipe = recipe

@@ -45,6 +45,8 @@ class CardMLPTrainer:
 
     lanes = 1
     block = 256
+    whole_blocks = True
+    arithmetic = "torch"
 
     def __init__(self, recipe: MLPRecipe, pool: Pool, device: torch.device) -> None:
         self._recipe, self._device, self._n_targets = recipe, device, pool.n_targets

@@ -74,7 +74,9 @@ class SoftmaxTrainer:
     """
 
     lanes = 1
-    block = 16
+    block = 32
+    whole_blocks = False
+    arithmetic = "compiled 1"
 
     def __init__(self, recipe: SoftmaxRecipe, pool: Pool) -> None:
         self._recipe = recipe

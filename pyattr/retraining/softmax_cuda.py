@@ -42,6 +42,8 @@ class CardSoftmaxTrainer:
 
     lanes = 1
     block = 256
+    whole_blocks = True
+    arithmetic = "torch"
 
     def __init__(self, recipe: SoftmaxRecipe, pool: Pool, device: torch.device) -> None:
         self._recipe, self._n_classes, self._device = recipe, pool.n_classes, device

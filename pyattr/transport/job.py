@@ -39,7 +39,9 @@ Arrays = Sequence[npt.NDArray[Any]]
 _SOURCE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 _MODEL_TEXT: Final = 128  # characters of a device's name in a platform's
 # Of a record, what belongs to the machine or stands elsewhere in the manifest.
-_NOT_RECIPE: Final = ("recipe", "output", "n_train", "n_targets", "block", "device", "crc32")
+_NOT_RECIPE: Final = (
+    "recipe", "output", "n_train", "n_targets", "block", "arithmetic", "device", "crc32",
+)  # fmt: skip
 # Words of an image job's recipe that decide what is loaded.
 _IMAGE_WORDS: Final[dict[str, type]] = {
     "dataset": str, "model": str, "n_train": int, "n_test": int, "dataset_seed": int,

@@ -100,6 +100,8 @@ def test_the_instructions_of_torch_and_blas_do_not_matter():
 class _Leaky:
     """A trainer that lets the company or the place reach a model's outputs."""
 
+    whole_blocks = True
+
     def __init__(self, honest, leak):
         self.block, self._honest, self._leak = honest.block, honest, leak
 
