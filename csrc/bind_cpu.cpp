@@ -9,6 +9,7 @@ namespace backend = pyattr;
 
 #include "augment.hpp"
 #include "bind_kernels.hpp"
+#include "mask_indices.hpp"
 #include "philox.hpp"
 
 namespace {

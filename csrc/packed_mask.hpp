@@ -118,34 +118,6 @@ static void draw_masks(const std::uint8_t* given, std::uint64_t seed, std::uint3
   clear_tail(out, n_rows, n_train);
 }
 
-// The positions of the ones of every byte, and how many there are.
-struct OnesOfBytes {
-  std::uint8_t at[256][8] = {}, n[256] = {};
-
-  constexpr OnesOfBytes() {
-    for (int byte = 0; byte < 256; ++byte)
-      for (int bit = 0; bit < 8; ++bit)
-        if (byte >> bit & 1) at[byte][n[byte]++] = static_cast<std::uint8_t>(bit);
-  }
-};
-
-// Examples in a mask of n_bytes bytes, rising: the first `size` of them. A byte's ones are written
-// as eight numbers, the surplus of which the next byte's overwrite.
-PYATTR_CLONES
-static void list_ones(const std::uint8_t* packed, std::size_t n_bytes, std::size_t size,
-                      std::int64_t* out) {
-  static constexpr OnesOfBytes kOnes;
-  std::size_t n = 0, i = 0;
-  for (; i < n_bytes && n + 8 <= size; ++i) {
-    const std::uint8_t byte = packed[i];
-    for (int k = 0; k < 8; ++k) out[n + k] = static_cast<std::int64_t>(8 * i) + kOnes.at[byte][k];
-    n += kOnes.n[byte];
-  }
-  for (; i < n_bytes; ++i)
-    for (int k = 0; k < kOnes.n[packed[i]] && n < size; ++k)
-      out[n++] = static_cast<std::int64_t>(8 * i) + kOnes.at[packed[i]][k];
-}
-
 // seeds[j] = w0 | w1 << 32 of the block with key `seed`, counter (0, 0, first_row + j, SEEDS).
 static inline void sample_seeds(std::uint64_t seed, std::uint32_t first_row, std::size_t n,
                                 std::uint64_t* seeds) {
