@@ -102,8 +102,8 @@ def extension(name: str, sources: list[str], optional: bool = False) -> Pybind11
     )
 
 
-cpu_bindings = [f"csrc/{name}.cpp" for name in ("bind_cpu", "bind_normalise", "bind_solvers")]
-extensions = [extension("pyattr._cpu", cpu_bindings)]
+bound = [f"csrc/bind_{name}.cpp" for name in ("cpu", "normalise", "solvers", "trainers")]
+extensions = [extension("pyattr._cpu", bound)]
 if with_cuda():
     kernels = sorted(str(path) for path in Path("csrc").glob("*.cu"))
     names = ("bind_cuda", "bind_device", "bind_device_solvers")

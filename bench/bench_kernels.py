@@ -54,10 +54,8 @@ def use_avx2() -> None:
     root = Path(__file__).parents[1]
     folder = Path(tempfile.mkdtemp())
     path = folder / f"_cpu{sysconfig.get_config_var('EXT_SUFFIX')}"
-    sources = [
-        str(root / "csrc" / name)
-        for name in ("bind_cpu.cpp", "bind_normalise.cpp", "bind_solvers.cpp")
-    ]
+    bound = "cpu", "normalise", "solvers", "trainers"
+    sources = [str(root / "csrc" / f"bind_{name}.cpp") for name in bound]
     includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
     flags = ["-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-Wno-psabi"]
     flags += ["-ffp-contract=off", "-fno-trapping-math", "-DPYATTR_AVX2"]  # setup.py's

@@ -6,7 +6,8 @@ Claim behind `pyattr.protocol.calibration`: differences have heavy tails, yet af
 row exceeds c times the largest of them with a probability of about ``1 / (257 c)`` or less; and they
 do not lie on one side. Models on digits (300 examples, 32 targets) are trained with the machine's own
 instructions and with none of its vector ones, in two processes; rows are then divided 400 times at
-random into replayed and fresh ones. There are no times here.
+random into replayed and fresh ones. They are trained by torch's code, which is made for graphics cards:
+the compiled trainers give the same bytes with all instruction sets. There are no times here.
 """
 
 from __future__ import annotations
@@ -42,9 +43,13 @@ def train(model: str, n_rows: int, out: str) -> None:
     from pyattr.demo import DemoConfig, dataset_of
     from pyattr.demo.experiment import ensemble_of
     from pyattr.protocol.calibration import replay
+    from pyattr.retraining.mlp_cuda import CardMLPTrainer
+    from pyattr.retraining.softmax_cuda import CardSoftmaxTrainer
 
     config = DemoConfig(model=model, n_train=N_TRAIN, n_test=N_TARGETS)
-    ensemble = ensemble_of(model, dataset_of(config))
+    ensemble: Any = ensemble_of(model, dataset_of(config))
+    trainer = {"mlp": CardMLPTrainer, "softmax": CardSoftmaxTrainer}[model]
+    ensemble._trainer = trainer(ensemble._recipe, ensemble._pool, torch.device("cpu"))
     replay(ensemble, N_TRAIN, N_TARGETS, p=0.5, clip=64.0, n_rows=n_rows).save(out)
     print(torch.backends.cpu.get_cpu_capability())
 

@@ -9,6 +9,7 @@ namespace backend = pyattr;
 
 #include "augment.hpp"
 #include "bind_kernels.hpp"
+#include "mask_indices.hpp"
 #include "philox.hpp"
 
 namespace {
@@ -47,6 +48,24 @@ void bind_sample_seeds(std::uint64_t seed, std::uint64_t first_row, Array<std::u
   auto* o = out.mutable_data();
   py::gil_scoped_release release;
   pyattr::sample_seeds(seed, static_cast<std::uint32_t>(first_row), n, o);
+}
+
+void bind_mask_indices(const Array<std::uint8_t>& packed, const Array<std::int64_t>& ends,
+                       Array<std::int64_t>& out) {
+  require(packed.ndim() == 2, "packed: expected shape (n_masks, row_bytes), got another");
+  const std::size_t n_masks = size_of(packed, 0), row_bytes = size_of(packed, 1);
+  require(ends.ndim() == 1 && size_of(ends, 0) == n_masks, "ends: expected one a mask");
+  const auto* e = ends.data();
+  for (std::size_t j = 0; j < n_masks; ++j)
+    require(e[j] >= (j ? e[j - 1] : 0) && e[j] <= out.size(), "ends: expected rising, within out");
+  const auto* bits = packed.data();
+  auto* o = out.mutable_data();
+  py::gil_scoped_release release;
+  for (std::size_t j = 0; j < n_masks; ++j) {
+    const std::int64_t begin = j ? e[j - 1] : 0;
+    pyattr::list_ones(bits + j * row_bytes, row_bytes, static_cast<std::size_t>(e[j] - begin),
+                      o + begin);
+  }
 }
 
 // Elements of any type, as bytes: pixels are only moved.
@@ -98,6 +117,7 @@ void def_augment_images(py::module_& m) {
 
 void bind_normalise(py::module_& m);  // bind_normalise.cpp
 void bind_solvers(py::module_& m);    // bind_solvers.cpp
+void bind_trainers(py::module_& m);   // bind_trainers.cpp
 
 PYBIND11_MODULE(_cpu, m) {
   m.doc() = "CPU kernels of pyattr. Use pyattr.kernels; the definitions are in pyattr.reference.";
@@ -110,9 +130,12 @@ PYBIND11_MODULE(_cpu, m) {
         py::arg("plane"), py::arg("out").noconvert(), py::arg("begin"), py::arg("end"));
   m.def("sample_seeds", &bind_sample_seeds, py::arg("seed"), py::arg("first_row"),
         py::arg("out").noconvert());
+  m.def("mask_indices", &bind_mask_indices, py::arg("packed").noconvert(),
+        py::arg("ends").noconvert(), py::arg("out").noconvert());
   m.def("instruction_level", &pyattr::instruction_level);
   def_augment_images<std::uint8_t>(m);
   def_augment_images<float>(m);
   bind_normalise(m);
   bind_solvers(m);
+  bind_trainers(m);
 }

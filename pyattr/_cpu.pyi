@@ -108,6 +108,9 @@ def augment_images(
     begin: int,
     end: int,
 ) -> None: ...
+def mask_indices(
+    packed: NDArray[np.uint8], ends: NDArray[np.int64], out: NDArray[np.int64]
+) -> None: ...
 
 class GramCodes:
     def __init__(self, gram: NDArray[np.float32]) -> None: ...
@@ -182,4 +185,44 @@ def normalise_backward(
     gradient: NDArray[np.float32],
     scale_gradient: NDArray[np.float32],
     shift_gradient: NDArray[np.float32],
+) -> None: ...
+def fit_softmax_regressions(
+    rows: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    n_features: int,
+    n_classes: int,
+    bits: NDArray[np.uint8],
+    spectrum: NDArray[np.float32],
+    l2: NDArray[np.float32],
+    floor: float,
+    start: float,
+    safety: float,
+    decay: float,
+    n_steps: int,
+    weights: NDArray[np.float32],
+) -> None: ...
+def linear_logits(
+    turned: NDArray[np.float32],
+    n_targets: int,
+    n_classes: int,
+    weights: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None: ...
+def train_networks(
+    rows: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    n_hidden: int,
+    n_classes: int,
+    rates: NDArray[np.float32],
+    momentum: float,
+    decay: float,
+    examples: NDArray[np.int32],
+    weights: NDArray[np.float32],
+) -> None: ...
+def network_logits(
+    rows: NDArray[np.float32],
+    n_hidden: int,
+    n_classes: int,
+    weights: NDArray[np.float32],
+    out: NDArray[np.float32],
 ) -> None: ...

@@ -51,6 +51,7 @@ __all__ = [
     "extension_levels",
     "get_num_threads",
     "margins",
+    "mask_indices",
     "packed_matmul",
     "packed_matmul_transposed",
     "philox4x32",
@@ -261,6 +262,31 @@ def correlate_masks(
     at = (given, seed, stream, first_row, n_train, one, zero, out)
     over_rows(len(given), 8 * given.shape[1], lambda b, e: compiled().correlate_masks(*at, b, e))
     return out
+
+
+def mask_indices(packed: ArrayLike, n_train: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """List the examples of masks; on one thread.
+
+    Parameters
+    ----------
+    packed : (n_masks, row_bytes) uint8
+    n_train : int
+
+    Returns
+    -------
+    indices : (n_ones,) int64
+        Those of the first mask, rising, then those of the next.
+    ends : (n_masks,) int64
+        Where in `indices` each mask's end.
+    """
+    bits = check_packed(packed, n_train)
+    if _backend == "reference":
+        return reference.mask_indices(bits, n_train)
+    counts = np.bitwise_count(bits.view(np.uint64)).sum(axis=1, dtype=np.int64)
+    ends = np.cumsum(counts)
+    indices = np.empty(counts.sum(), np.int64)
+    _cpu.mask_indices(bits, ends, indices)
+    return indices, ends
 
 
 def packed_matmul(packed: ArrayLike, weights: ArrayLike) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from pyattr.reference import Stream
 __all__ = ["Masks", "sample_masks", "sample_seeds"]
 
 _UNPACKED_BYTES = 1 << 24  # room for unpacked rows when a mask has to be rebuilt bit by bit
+_LISTED = 1 << 16  # bits of masks that are listed at a time, or one mask
 
 
 def _threshold(probability: float) -> int:
@@ -104,6 +105,17 @@ class Masks:
     def unpack(self) -> NDArray[np.bool_]:
         """Return the masks as (n_masks, n_train) bool."""
         return reference.unpack(self._packed, self._n_train)
+
+    def indices(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the examples of one mask after the other, rising, (n_included,) int64."""
+        step = max(1, _LISTED // self._n_train)  # some at a time: a call of the kernel costs too
+        for first in range(0, self.n_masks, step):
+            packed = self._packed[first : first + step]
+            indices, ends = kernels.mask_indices(packed, self._n_train)
+            begin = 0
+            for end in ends.tolist():
+                yield indices[begin:end]
+                begin = end
 
     @property
     def packed(self) -> NDArray[np.uint8]:

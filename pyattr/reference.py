@@ -156,6 +156,14 @@ def unpack(packed: NDArray[np.uint8], n_train: int) -> NDArray[np.bool_]:
     return bits.astype(np.bool_)
 
 
+def mask_indices(
+    packed: NDArray[np.uint8], n_train: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Examples of every mask, one mask after the other, and where each one's end, (n_masks,)."""
+    masks = unpack(packed, n_train)
+    return np.nonzero(masks)[1].astype(np.int64), np.cumsum(masks.sum(axis=1), dtype=np.int64)
+
+
 def _bernoulli_bits(
     seed: int, stream: int, first_row: int, n_rows: int, n_train: int, threshold: int
 ) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from pyattr import _cpu, exact_sums, kernels, normalisation, reference, solvers
+from pyattr import _cpu, exact_sums, kernels, normalisation, reference, solvers, trainers
 from pyattr.reference import MARGIN_KINDS, Stream
 
 SIZES = [1, 2, 3, 7, 8, 9, 31, 32, 33, 63, 64, 65, 97, 127, 128, 129, 1000]
@@ -48,6 +48,17 @@ def test_philox_is_the_reference(backend: str) -> None:
     got = kernels.philox4x32(counters, keys)
     assert np.array_equal(got, reference.philox4x32(counters, keys))
     assert got[0].tolist() == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+
+
+@pytest.mark.parametrize("n_train", SIZES)
+@pytest.mark.parametrize("threshold", [0, 1 << 31, 0xF0000000, 1 << 32])
+def test_mask_indices_are_the_reference(n_train: int, threshold: int) -> None:
+    packed = reference.sample_masks(1, Stream.MASKS, 0, 7, n_train, threshold)
+    indices, ends = kernels.mask_indices(packed, n_train)
+    expected, expected_ends = reference.mask_indices(packed, n_train)
+    np.testing.assert_array_equal(indices, expected)
+    np.testing.assert_array_equal(ends, expected_ends)
+    assert indices.dtype == ends.dtype == np.int64
 
 
 @pytest.mark.parametrize("n_train", SIZES)
@@ -255,7 +266,7 @@ def test_exponentials_keep_their_bound_and_sums_are_rounded_once(tmp_path: Path)
 
 def everything() -> list[bytes]:
     """Return the results of kernels and solvers on inputs large enough to be split, as bytes."""
-    return [*kernel_results(), *solved()]
+    return [*kernel_results(), *solved(), *trained()]
 
 
 def kernel_results() -> list[bytes]:
@@ -267,6 +278,7 @@ def kernel_results() -> list[bytes]:
     steps = exact_sums.to_fixed_point(residuals, residuals[0].astype(float), np.full(35, 2.0**-17))
     return [
         packed.tobytes(),
+        *(part.tobytes() for part in kernels.mask_indices(packed, n_train)),
         kernels.correlate_masks(packed, 2, 1, 0, n_train, 3 << 30, 12345).tobytes(),
         kernels.random_words(kernels.sample_seeds(300, 5), 3, 0, 1001).tobytes(),
         kernels.packed_matmul(packed, weights).tobytes(),
@@ -293,6 +305,41 @@ def normalised() -> list[bytes]:
     normalisation.normalise_backward(back[0], by, spread, normal(*x.shape), *back[1:])
     made = (by, spread, mean, variance, y, halved, spread_out, *back)
     return [result.tobytes() for result in made]
+
+
+def trained() -> list[bytes]:
+    """Return small models, of sizes that fill no register, as bytes."""
+    bits, labels = masks_of(3, 70), (np.arange(70) % 11).astype(np.int32)
+    linear = trainers.LinearShape(21, 11)
+    spectrum = linear.flat(np.full((21, 1), 70, np.float32), np.float32(70))
+    problem = trainers.SoftmaxProblem(
+        linear,
+        linear.rows(normal(70, 21)),
+        labels,
+        spectrum,
+        spectrum / 70,
+        1e-4,
+        0.25,
+        1.5,
+        0.9,
+        9,
+    )
+    chosen = reference.unpack(bits, 70)
+    fitted = trainers.fit_softmax_regressions(
+        problem, chosen, 0 * linear.flat(normal(3, 21, 11), 0)
+    )
+    network = trainers.NetworkShape(22, 67, 11)
+    rates = np.linspace(0.2, 0.0, 5, dtype=np.float32)
+    steps = trainers.NetworkProblem(network, normal(70, 22), labels, rates, 0.9, 0.01)
+    batches = np.random.default_rng(0).integers(0, 70, (3, 5, 19), dtype=np.int32)
+    weights = network.flat(0.1 * normal(3, 21, 67), 0.1 * normal(3, 11, 67))
+    networks = trainers.train_networks(steps, batches, weights)
+    return [
+        fitted.tobytes(),
+        trainers.linear_logits(linear, linear.turned(normal(45, 21)), 45, fitted).tobytes(),
+        networks.tobytes(),
+        trainers.network_logits(network, normal(45, 22), networks).tobytes(),
+    ]
 
 
 def solved() -> list[bytes]:
@@ -331,7 +378,7 @@ def module_of_level(folder: Path, level: str) -> ModuleType:
 
     path = folder / f"_cpu{sysconfig.get_config_var('EXT_SUFFIX')}"
     csrc = Path(__file__).parents[1] / "csrc"
-    sources = [csrc / f"bind_{name}.cpp" for name in ("cpu", "normalise", "solvers")]
+    sources = [csrc / f"bind_{name}.cpp" for name in ("cpu", "normalise", "solvers", "trainers")]
     includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
     flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-ffp-contract=off", f"-D{level}"]
     command = ["g++", *flags, "-Wno-psabi", *includes, *map(str, sources), "-o", str(path)]
@@ -360,6 +407,7 @@ def test_results_do_not_depend_on_the_instruction_set(
     monkeypatch.setattr(kernels, "_cpu", other)
     monkeypatch.setattr(solvers, "_cpu", other)
     monkeypatch.setattr(normalisation, "_cpu", other)
+    monkeypatch.setattr(trainers, "_cpu", other)
     assert everything() == expected_bytes
 
 

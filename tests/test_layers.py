@@ -28,7 +28,10 @@ def importers(name: str) -> set[str]:
 @pytest.mark.parametrize(
     ("name", "allowed"),
     [
-        ("pyattr._cpu", {"augmentation.py", "kernels.py", "normalisation.py", "solvers.py"}),
+        (
+            "pyattr._cpu",
+            {"augmentation.py", "kernels.py", "normalisation.py", "solvers.py", "trainers.py"},
+        ),
         ("pyattr._cuda", {"kernels.py"}),
         ("hashlib", {"protocol/hashing.py", "dataset_files.py"}),
         ("ray", {"retraining/executors.py"}),

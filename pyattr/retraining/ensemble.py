@@ -36,6 +36,7 @@ Result = TypeVar("Result")
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 _EMPTY_SEED = 0  # of the empty models that fill up the last block
+_TURNS = 4  # blocks a thread at least, where blocks need not be whole
 
 
 class Trainer(Protocol):
@@ -44,6 +45,14 @@ class Trainer(Protocol):
     @property
     def block(self) -> int:
         """Number of models that are trained together."""
+
+    @property
+    def whole_blocks(self) -> bool:
+        """Whether a block must always be whole, since its size could reach the bits of a model."""
+
+    @property
+    def arithmetic(self) -> str:
+        """Whose arithmetic it is; another one gives other last bits."""
 
     @property
     def lanes(self) -> int:
@@ -227,6 +236,7 @@ class Ensemble:
             "n_targets": pool.n_targets,
             "grouped": self._groups is not None,
             "block": self.block,
+            "arithmetic": self._trainer.arithmetic,
             "device": self._device.type,
             "crc32": crc32,
         }
@@ -239,21 +249,24 @@ class Ensemble:
     ) -> NDArray[Scalar]:
         """Train block by block and join ``reduce(logits)`` of each."""
         checked = check_runs(masks, seeds, self.n_train)
-        block = self.block
+        whole, step = self._trainer.whole_blocks, self.block
+        if not whole:  # some turns for each thread, so that none waits for long
+            step = max(1, min(step, -(-len(masks) // (_TURNS * self._n_threads))))
 
         def train(start: int) -> NDArray[Scalar]:
-            chosen = masks[start : start + block].unpack()
-            bits = np.zeros((block, self._pool.n_examples), np.bool_)
+            chosen = masks[start : start + step].unpack()
+            size = step if whole else len(chosen)
+            bits = np.zeros((size, self._pool.n_examples), np.bool_)
             bits[: len(chosen)] = chosen if self._groups is None else chosen[:, self._groups]
-            own = np.full(block, _EMPTY_SEED, np.uint64)
-            own[: len(chosen)] = checked[start : start + block]
+            own = np.full(size, _EMPTY_SEED, np.uint64)
+            own[: len(chosen)] = checked[start : start + step]
             logits = self._trainer.logits(bits, own)[: len(chosen)].contiguous().cpu().numpy()
             _check_finite(logits, start, own)
             return reduce(logits)
 
         if len(masks) == 0:
             return reduce(np.empty((0, self.n_targets, self._pool.n_classes), np.float32))
-        return np.concatenate(self._run(train, range(0, len(masks), block)))
+        return np.concatenate(self._run(train, range(0, len(masks), step)))
 
     def _run(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         with deterministic(self._device.type):

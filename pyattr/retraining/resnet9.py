@@ -144,6 +144,8 @@ class ResNet9Trainer:
     """
 
     block = 1
+    whole_blocks = True
+    arithmetic = "torch"
 
     def __init__(self, recipe: ResNet9Recipe, pool: ImagePool, device: torch.device) -> None:
         self._recipe, self._pool, self._device = recipe, pool, device

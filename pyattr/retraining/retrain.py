@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import multiprocessing
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -103,21 +104,29 @@ class PlainRetrain:
         checked = check_runs(masks, seeds, n_train)
         if len(masks) == 0:
             raise bad_value("masks", "at least one row", 0)
-        rows = [(row, self.indices(masks[row]), int(seed)) for row, seed in enumerate(checked)]
-        outputs: list[NDArray[np.float32]] = []
-        with _mapping(self.n_jobs, len(rows)) as mapping:
-            for output in mapping(_Run(self.train), rows):
-                if outputs and output.shape != outputs[0].shape:
-                    where = f"{output.shape} at row {len(outputs)}"
-                    raise bad_value("outputs", f"shape {outputs[0].shape} as at row 0", where)
-                outputs.append(output)
-        return np.stack(outputs)
+        rows = zip(itertools.count(), self._subsets(masks), checked.tolist(), strict=False)
+        outputs: NDArray[np.float32] | None = None
+        with _mapping(self.n_jobs, len(masks)) as mapping:
+            for row, output in enumerate(mapping(_Run(self.train), rows)):
+                if outputs is None:
+                    outputs = np.empty((len(masks), len(output)), np.float32)
+                if len(output) != outputs.shape[1]:
+                    expected = f"shape {outputs.shape[1:]} as at row 0"
+                    raise bad_value("outputs", expected, f"{output.shape} at row {row}")
+                outputs[row] = output
+        assert outputs is not None
+        return outputs
 
-    def indices(self, mask: Masks) -> NDArray[np.int64]:
-        """Examples of a single mask, in rising order, (n_included,) int64."""
-        bits = mask.unpack()[0]
-        chosen = bits if self.groups is None else bits[self.groups]
-        return np.flatnonzero(chosen).astype(np.int64)
+    def _subsets(self, masks: Masks) -> Iterator[NDArray[np.int64]]:
+        """Yield the examples of each mask, in rising order, (n_included,) int64."""
+        if self.groups is None:
+            yield from masks.indices()
+            return
+        for mask in masks:
+            yield np.flatnonzero(mask.unpack()[0][self.groups]).astype(np.int64)
+
+
+_Row = tuple[int, NDArray[np.int64], int]
 
 
 @dataclass(frozen=True)
@@ -126,24 +135,33 @@ class _Run:
 
     train: Train
 
-    def __call__(self, row: tuple[int, NDArray[np.int64], int]) -> NDArray[np.float32]:
-        number, indices, seed = row
-        where = f"row {number} (seed {seed}, {len(indices)} examples)"
+    def __call__(self, row: _Row) -> NDArray[np.float32]:
+        _, indices, seed = row
         try:
             returned = self.train(indices, seed)
         except Exception as error:  # the user's code: whatever it raises is named with its row
-            raise RuntimeError(f"train: {type(error).__name__} at {where}: {error}") from error
+            message = f"train: {type(error).__name__} at {_where(row)}: {error}"
+            raise RuntimeError(message) from error
         try:
-            output = np.atleast_1d(np.asarray(returned, dtype=np.float32))
+            output = np.asarray(returned, dtype=np.float32)
         except (TypeError, ValueError) as error:
-            raise bad_value(
-                "outputs", "numbers", f"{type(returned).__name__} at {where}"
-            ) from error
+            got = f"{type(returned).__name__} at {_where(row)}"
+            raise bad_value("outputs", "numbers", got) from error
+        if output.ndim == 0:
+            output = output[np.newaxis]
         if output.ndim != 1 or output.size == 0:
-            raise bad_value("outputs", "a non-empty vector", f"shape {output.shape} at {where}")
-        if not np.isfinite(output).all():
-            raise Diverged(f"outputs: expected finite numbers, got NaN or infinity at {where}")
+            got = f"shape {output.shape} at {_where(row)}"
+            raise bad_value("outputs", "a non-empty vector", got)
+        # The sum of squares tells it in a third of the time, unless it is too large itself.
+        if not (math.isfinite(output.dot(output)) or np.isfinite(output).all()):
+            got = f"NaN or infinity at {_where(row)}"
+            raise Diverged(f"outputs: expected finite numbers, got {got}")
         return output
+
+
+def _where(row: _Row) -> str:
+    number, indices, seed = row
+    return f"row {number} (seed {seed}, {len(indices)} examples)"
 
 
 @contextmanager
@@ -158,7 +176,7 @@ def _mapping(n_jobs: int, n_rows: int) -> Iterator[Callable[..., Iterator[NDArra
     with ProcessPoolExecutor(min(n_jobs, n_rows), mp_context=context) as pool:
         chunk = max(1, n_rows // (8 * n_jobs))
 
-        def ordered(run: _Run, rows: list[Any]) -> Iterator[NDArray[np.float32]]:
+        def ordered(run: _Run, rows: Iterable[_Row]) -> Iterator[NDArray[np.float32]]:
             return pool.map(run, rows, chunksize=chunk)
 
         try:

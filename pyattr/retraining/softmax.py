@@ -1,4 +1,4 @@
-"""Many softmax regressions at once, each on its own subset."""
+"""Many softmax regressions, each on its own subset."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pyattr import trainers
 from pyattr.errors import bad_value, check_count, check_positive
 from pyattr.retraining.model_seed import uniform_initialisation
 from pyattr.retraining.pool import Pool
+from pyattr.retraining.principal_axes import principal_axes
+from pyattr.retraining.softmax_cuda import DECAY, FLOOR, SAFETY, START, CardSoftmaxTrainer
 
 __all__ = ["SoftmaxRecipe", "SoftmaxTrainer"]
-
-_CHUNK = 128  # rows whose logits, 128 x 640 float32, stay in a core's second-level cache
-# The step along feature direction d is 1 / (s λ_d + l2 + floor), λ_d the pool's second moment there and
-# s the model's own curvature per unit of it. s starts at START times the included fraction (p(1-p) is at
-# most 1/4), follows SAFETY times the measured curvature and falls by at most DECAY a step.
-_START, _SAFETY, _DECAY, _FLOOR = 0.25, 1.5, 0.9, 1e-4
 
 
 @dataclass(frozen=True)
@@ -57,39 +54,56 @@ class SoftmaxRecipe:
         if not 0.0 <= self.init_scale < np.inf:
             raise bad_value("init_scale", "a finite number of at least 0", self.init_scale)
 
-    def trainer(self, pool: Pool, device: torch.device) -> SoftmaxTrainer:
+    def trainer(self, pool: Pool, device: torch.device) -> SoftmaxTrainer | CardSoftmaxTrainer:
         """Prepare what all models share."""
-        return SoftmaxTrainer(self, pool, device)
+        if device.type == "cpu":
+            return SoftmaxTrainer(self, pool)
+        return CardSoftmaxTrainer(self, pool, device)
 
 
 class SoftmaxTrainer:
-    """Trains blocks of models by a `SoftmaxRecipe`.
+    """Trains models by a `SoftmaxRecipe` on processors, one at a time and each on its own rows alone.
 
-    Weights of a block are one matrix, (n_features + 1, n_classes, block) float32 with the model innermost,
-    so that logits of all its models are one product with the shared features.
+    The pool's principal axes come from LAPACK and may differ between machines in their last bits; all
+    that follows has the same bits on every x86-64 processor.
 
     Parameters
     ----------
     recipe : SoftmaxRecipe
     pool : Pool
-    device : torch.device
     """
 
     lanes = 1
+    block = 32
+    whole_blocks = False
+    arithmetic = "compiled 1"
 
-    def __init__(self, recipe: SoftmaxRecipe, pool: Pool, device: torch.device) -> None:
-        self._recipe, self._n_classes, self._device = recipe, pool.n_classes, device
-        self.block = 64 if device.type == "cpu" else 256
-        mean, axes, spectrum = principal_axes(pool.train_features)
-        self._train = _with_ones((pool.train_features.double() - mean) @ axes).to(device)
-        self._test = _with_ones((pool.test_features.double() - mean) @ axes).to(device)
-        self._one_hot = pool.one_hot().to(device)
-        # The bias's feature is 1 in every example.
-        spectrum = torch.cat([spectrum, spectrum.new_full((1,), pool.n_examples)])
-        self._spectrum = spectrum.float()[:, None, None].to(device)
-        self._l2 = torch.full_like(self._spectrum, recipe.l2)
-        self._l2[-1] = 0.0  # the bias is free
-        self._chunk = _CHUNK if device.type == "cpu" else pool.n_examples
+    def __init__(self, recipe: SoftmaxRecipe, pool: Pool) -> None:
+        self._recipe = recipe
+        mean, axes, moments = principal_axes(pool.train_features)
+
+        def rotated(features: torch.Tensor) -> NDArray[np.float32]:
+            coordinates: NDArray[np.float32] = ((features.double() - mean) @ axes).float().numpy()
+            return coordinates
+
+        shape = trainers.LinearShape(pool.n_features, pool.n_classes)
+        # The bias's feature is 1 in every example, and the bias is free.
+        spectrum = shape.flat(moments.float().numpy()[:, None], np.float32(pool.n_examples))
+        l2 = shape.flat(np.full((pool.n_features, 1), recipe.l2, np.float32), np.float32(0.0))
+        self._shape, self._targets = shape, shape.turned(rotated(pool.test_features))
+        self._problem = trainers.SoftmaxProblem(
+            shape=shape,
+            rows=shape.rows(rotated(pool.train_features)),
+            labels=pool.train_labels.numpy().astype(np.int32),
+            spectrum=spectrum,
+            l2=l2,
+            floor=FLOOR,
+            start=START,
+            safety=SAFETY,
+            decay=DECAY,
+            n_steps=recipe.n_steps,
+        )
+        self._n_targets = pool.n_targets
 
     def logits(self, bits: NDArray[np.bool_], seeds: NDArray[np.uint64]) -> torch.Tensor:
         """Train one block and return its test logits.
@@ -103,111 +117,10 @@ class SoftmaxTrainer:
         -------
         (block, n_targets, n_classes) float32
         """
-        n_weights = len(self._spectrum)
-        initial = np.zeros((n_weights, self._n_classes, len(bits)), np.float32)
-        drawn = uniform_initialisation(seeds, (n_weights - 1) * self._n_classes)
-        initial[:-1] = drawn.T.reshape(n_weights - 1, self._n_classes, -1)
-        initial *= np.float32(self._recipe.init_scale)
-        included = np.ascontiguousarray(bits.T, dtype=np.float32)
-        weights = self.fit(
-            torch.from_numpy(included).to(self._device), torch.from_numpy(initial).to(self._device)
-        )
-        logits = torch.mm(self._test, weights.flatten(1)).view(-1, *weights.shape[1:])
-        return logits.permute(2, 0, 1)
-
-    def fit(self, included: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
-        """Minimise every model's objective.
-
-        Parameters
-        ----------
-        included : (n_examples, block) float32
-            0 or 1.
-        initial : (n_weights, n_classes, block) float32
-
-        Returns
-        -------
-        (n_weights, n_classes, block) float32
-
-        References
-        ----------
-        Nesterov, 1983; gradient restart: O'Donoghue and Candès, "Adaptive restart for accelerated gradient
-        schemes", 2015, equation (12).
-        """
-        constant = self._label_term(included)
-        fraction = included.sum(0) / len(included)
-        curvature = _START * fraction
-        weights, point = initial, initial.clone()
-        momentum = torch.ones_like(fraction)
-        before: tuple[torch.Tensor, torch.Tensor] | None = None
-        for _ in range(self._recipe.n_steps):
-            gradient = self._gradient(point, included, constant)
-            if before is not None:
-                measured = self._measure(point - before[0], gradient - before[1])
-                curvature = torch.maximum(_SAFETY * measured, _DECAY * curvature)
-            scale = self._spectrum * curvature + (self._l2 + _FLOOR)
-            after = point - gradient / scale
-            move = after - weights
-            uphill = (gradient * move).flatten(0, 1).sum(0) > 0
-            momentum = torch.where(uphill, 1.0, momentum)
-            following = (1.0 + (1.0 + 4.0 * momentum * momentum).sqrt()) / 2.0
-            before = point, gradient
-            point = torch.addcmul(after, move, (momentum - 1.0) / following)
-            weights, momentum = after, following
-        return weights
-
-    def _label_term(self, included: torch.Tensor) -> torch.Tensor:
-        """Σ_n x_n y_n over the subset, the part of the gradient that never changes."""
-        term = self._train.new_zeros(len(self._spectrum), self._n_classes * included.shape[1])
-        for a in range(0, len(included), self._chunk):
-            rows = slice(a, a + self._chunk)
-            chosen = self._one_hot[rows, :, None] * included[rows, None]
-            term.addmm_(self._train[rows].T, chosen.flatten(1))
-        return term
-
-    def _gradient(
-        self, point: torch.Tensor, included: torch.Tensor, constant: torch.Tensor
-    ) -> torch.Tensor:
-        """Gradient of the objective, shaped like `point`."""
-        gradient = (self._l2 * point).flatten(1).sub_(constant)
-        for a in range(0, len(included), self._chunk):
-            rows = slice(a, a + self._chunk)
-            logits = torch.mm(self._train[rows], point.flatten(1))
-            probability = torch.softmax(logits.view(-1, *point.shape[1:]), 1)
-            probability.mul_(included[rows, None])
-            gradient.addmm_(self._train[rows].T, probability.flatten(1))
-        return gradient.view_as(point)
-
-    def _measure(self, moved: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
-        """Curvature of the data term along the last move, per unit of the pool's, (block,)."""
-        data = torch.addcmul(changed, self._l2, moved, value=-1.0)
-        rise = (moved * data).flatten(0, 1).sum(0)
-        unit = (self._spectrum * moved * moved).flatten(0, 1).sum(0)
-        return rise / (unit + 1e-30)
-
-
-def principal_axes(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Mean, orthonormal axes and second moments Σ_n (x_n - mean)² of the pool along them.
-
-    Parameters
-    ----------
-    features : (n_examples, n_features) float32
-
-    Returns
-    -------
-    mean : (n_features,) float64
-    axes : (n_features, n_features) float64
-        One axis a column; its largest coordinate is positive.
-    spectrum : (n_features,) float64
-        Rising, not negative; zero beyond the rank.
-    """
-    pool = features.double()
-    mean = pool.mean(0)
-    centred = pool - mean
-    spectrum, axes = torch.linalg.eigh(centred.T @ centred)
-    largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
-    return mean, axes * torch.where(largest < 0, -1.0, 1.0), spectrum.clamp(min=0.0)
-
-
-def _with_ones(rotated: torch.Tensor) -> torch.Tensor:
-    """Append the constant feature of the bias: (n, d) float64 to (n, d + 1) float32."""
-    return torch.cat([rotated, rotated.new_ones(len(rotated), 1)], 1).float().contiguous()
+        shape = self._shape
+        drawn = uniform_initialisation(seeds, shape.n_features * shape.n_classes)
+        drawn *= np.float32(self._recipe.init_scale)
+        initial = shape.flat(drawn.reshape(-1, shape.n_features, shape.n_classes), np.float32(0.0))
+        weights = trainers.fit_softmax_regressions(self._problem, bits, initial)
+        logits = trainers.linear_logits(shape, self._targets, self._n_targets, weights)
+        return torch.from_numpy(logits)

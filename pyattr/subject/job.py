@@ -29,7 +29,9 @@ Arrays = Sequence[npt.NDArray[Any]]
 
 _MODEL_TEXT: Final = 128  # characters of a device's name in a platform's
 # Of a record, what belongs to the machine or stands elsewhere in the manifest.
-_NOT_RECIPE: Final = ("recipe", "output", "n_train", "n_targets", "block", "device", "crc32")
+_NOT_RECIPE: Final = (
+    "recipe", "output", "n_train", "n_targets", "block", "arithmetic", "device", "crc32",
+)  # fmt: skip
 
 
 @runtime_checkable

@@ -431,11 +431,16 @@ TWO_REPLAYS = """
 import sys
 from pyattr.datasets import load
 from pyattr.protocol.calibration import replay
+import torch
 from pyattr.retraining.ensemble import Ensemble, MLPRecipe
+from pyattr.retraining.mlp_cuda import CardMLPTrainer
 
 data = load("digits", 100, 8)
 images = data.train_images, data.train_labels, data.test_images, data.test_labels
-ensemble = Ensemble(MLPRecipe(n_steps=50, init_scale=0.25), *images)
+recipe = MLPRecipe(n_steps=50, init_scale=0.25)
+ensemble = Ensemble(recipe, *images)
+# torch's arithmetic depends on the instruction set, the compiled trainer's does not.
+ensemble._trainer = CardMLPTrainer(recipe, ensemble._pool, torch.device("cpu"))
 for seed, n_rows in enumerate((256, 128)):
     made = replay(ensemble, 100, 8, p=0.5, clip=32.0, n_rows=n_rows, n_repeats=16, seed=seed)
     made.save(f"{sys.argv[1]}{seed}")

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,7 +49,7 @@ def test_full_size_block_gives_equal_bytes(recipe):
     ],
 )
 def test_awkward_sizes_give_equal_bytes(recipe, n_features, n_classes):
-    # Without the 64-byte layout of MLPTrainer hidden=33, batch_size=17 differs in every check (MKL).
+    # Without the 64-byte layout of CardMLPTrainer hidden=33, batch_size=17 differs in every check (MKL).
     ensemble = made(recipe, 60, n_features, n_classes, 9)
     assert all(check_equal_bytes(ensemble).values())
 
@@ -66,8 +71,36 @@ def test_one_model_at_every_slot_among_strangers(recipe):
         assert together[slot].tobytes() == alone.tobytes()
 
 
+PRINTED = """
+import zlib
+from test_ensemble import RECIPES, made
+from pyattr.masks import sample_masks, sample_seeds
+for recipe in RECIPES:
+    print(zlib.crc32(made(recipe)(sample_masks(20, 150), sample_seeds(20)).tobytes()))
+"""
+
+
+def test_the_instructions_of_torch_and_blas_do_not_matter():
+    slow = {"ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
+    folders = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
+    path = {"PYTHONPATH": os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")])}
+    of_slow = subprocess.run(
+        [sys.executable, "-c", PRINTED],
+        env=os.environ | slow | path,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    masks, seeds = sample_masks(20, 150), sample_seeds(20)
+    own = [zlib.crc32(made(recipe)(masks, seeds).tobytes()) for recipe in RECIPES]
+    assert own == [int(word) for word in of_slow.stdout.split()]
+
+
 class _Leaky:
     """A trainer that lets the company or the place reach a model's outputs."""
+
+    whole_blocks = True
 
     def __init__(self, honest, leak):
         self.block, self._honest, self._leak = honest.block, honest, leak

@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from pyattr.kernels import margins
 from pyattr.masks import Masks, sample_masks, sample_seeds
 from pyattr.retraining.ensemble import Ensemble
-from pyattr.retraining.softmax import SoftmaxRecipe, principal_axes
+from pyattr.retraining.principal_axes import principal_axes
+from pyattr.retraining.softmax import SoftmaxRecipe
 
 
 def blobs(n, n_features=6, n_classes=4, seed=0):
