@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyattr.commands.failure import Command
-from pyattr.commands.options import EXIT_CODES, FILE, json_option
+from pyattr.commands.options import EXIT_CODES, FILE, VERDICT, json_option
 from pyattr.commands.output import answer, say, stages
 from pyattr.errors import bad_value
 
@@ -23,25 +23,21 @@ if TYPE_CHECKING:
 __all__ = ["check_command"]
 
 
-@click.command("check", cls=Command)
+@click.command("check", cls=Command, interrupted="Interrupted; nothing was kept.")
 @click.argument("job_file", metavar="JOB.toml", type=FILE)
 @click.option("--attribution", type=FILE, help="Published scores; else the job's own.")
+@click.option("--sum", "of_sum", is_flag=True, help="Verify the mean of the targets alone.")
+@click.option("--weights", type=FILE, help="CSV: verify the sum with these weights.")
 @click.option("--epsilon", type=float, default=0.05, show_default=True, help="Gap, in Var f.")
 @click.option("--delta", type=float, default=0.05, show_default=True, help="False acceptances.")
 @click.option("--bound", default="chi2", show_default=True, help="As for pyattr.verify; or proof.")
 @click.option("--clip", type=float, help="b, for bounds of clipped outputs.")
 @click.option("--nonlinearity", type=float, default=0.02, show_default=True, help="Odd share.")
+@click.option("--simultaneous", is_flag=True, help="Upper limits of all targets at once.")
 @click.option("--budget", type=int, help="Most trainings; else as many as honest scores need.")
 @click.option("--seed", type=int, help="Secret of the verifier; else drawn.")
-@click.option("--sum", "of_sum", is_flag=True, help="Verify the mean of the targets alone.")
-@click.option("--weights", type=FILE, help="CSV: verify the sum with these weights.")
-@click.option("--simultaneous", is_flag=True, help="Upper limits of all targets at once.")
 @click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("verdict.json"),
-    show_default=True,
-    help="File for the verdict.",
+    "--out", type=click.Path(path_type=Path), help="Verdict; else verdict.json beside the scores."
 )
 @json_option
 def check_command(
@@ -49,13 +45,13 @@ def check_command(
     attribution: Path | None,
     of_sum: bool,
     weights: Path | None,
-    out: Path,
+    out: Path | None,
     **options: Any,
 ) -> None:
     """Verify scores with models of your own, trained as a job file says.
 
-    The verdict is written for `pyattr price` and `pyattr select`. Exits with 0 for ACCEPT, 1 for
-    ABORT, 2 for INCONCLUSIVE, 3 if there is no verdict.
+    The verdict is kept beside the scores, where `pyattr price`, `pyattr select` and `pyattr report`
+    find it. Exits with 0 for ACCEPT, 1 for ABORT, 2 for INCONCLUSIVE, 3 for an error.
 
     \b
     Example:
@@ -67,10 +63,12 @@ def check_command(
     from pyattr.attribution import load_attribution
     from pyattr.uses import Certificate, files
 
-    if not out.absolute().parent.is_dir():
-        raise bad_value("out", "a file in a folder that exists", out)
     job = jobs.load_job(job_file)
-    scores = load_attribution(attribution or job.out_folder / "attribution.safetensors")
+    published = attribution or _own_scores(job)
+    kept = out or published.with_name(VERDICT)
+    if kept.is_dir() or not kept.absolute().parent.is_dir():
+        raise bad_value("out", "a file in a folder that exists", kept)
+    scores = load_attribution(published)
     chosen = None if weights is None else files.read_weights(weights, scores.n_targets)
     summed = of_sum or chosen is not None
     if summed and chosen is None:
@@ -79,11 +77,19 @@ def check_command(
         chosen = target_weights(None, scores.n_targets)
     verdict = _verdict(job, scores, chosen, options)
     certificate = Certificate.of(verdict, chosen)
-    certificate.save(out)
-    record = msgspec.to_builtins(certificate)
-    answer("pyattr-verdict/1", record, f"{verdict.outcome}: {verdict.reason}")
-    say(f"{verdict.n_retrained} trainings; the verdict is in {out}.")
+    certificate.save(kept)
+    record = {"file": kept, **msgspec.to_builtins(certificate)}
+    answer("pyattr-check/1", record, f"{verdict.outcome}: {verdict.reason}")
+    say(f"{verdict.n_retrained:,} trainings; the verdict is in {kept}.")
     sys.exit(EXIT_CODES[verdict.outcome.value])
+
+
+def _own_scores(job: Job) -> Path:
+    file = job.out_folder / "attribution.safetensors"
+    if not file.is_file():
+        expected = "scores to verify: run `pyattr attribute` first, or name them"
+        raise bad_value("attribution", expected, f"no {file}")
+    return file
 
 
 def _verdict(

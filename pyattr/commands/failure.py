@@ -82,6 +82,8 @@ class Command(click.Command):
         command, names = self._elsewhere
         rows, more = [], []
         for parameter in self.get_params(ctx):
+            if isinstance(parameter, click.Argument):  # the text above says what it is
+                continue
             row = parameter.get_help_record(ctx)
             if row is not None and parameter.name in names:
                 more.append(parameter.opts[0])

@@ -17,6 +17,7 @@ __all__ = [
     "EXIT_CODES",
     "FILE",
     "FOLDER",
+    "VERDICT",
     "CommandError",
     "asked_for",
     "everywhere_options",
@@ -34,6 +35,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 EXIT_CODES = {"ACCEPT": 0, "ABORT": 1, "INCONCLUSIVE": 2}
 ERROR = 3
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+VERDICT = "verdict.json"  # of `pyattr check`, beside the scores
 FOLDER = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from pyattr.commands import failure
-from pyattr.commands.options import FILE, json_option
+from pyattr.commands.options import FILE, VERDICT, json_option
 from pyattr.commands.output import answer, stages
 from pyattr.errors import bad_value
 
@@ -26,12 +26,16 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _OUT: Final = click.Path(dir_okay=False, path_type=Path)
 _PLACE = click.Path(exists=True, path_type=Path)
 _COMMON = (
-    click.argument("attribution", metavar="SCORES", type=FILE),
-    click.option("--verdict", type=_PLACE, help="Of `pyattr check`, or a session's folder."),
-    click.option("--unverified", is_flag=True, help="Use scores that nobody accepted."),
     click.option("--sellers", type=FILE, help="CSV: who owns which example."),
     click.option("--weights", type=FILE, help="CSV: weights of the targets; else equal."),
+    click.option(
+        "--verdict",
+        type=_PLACE,
+        help="Of `pyattr check`, or a session's folder; else verdict.json beside SCORES.",
+    ),
+    click.option("--unverified", is_flag=True, help="Use scores that nobody accepted."),
 )
+_SCORES = click.argument("attribution", metavar="SCORES", type=FILE)
 
 
 def _common(command: Command) -> Command:
@@ -41,16 +45,18 @@ def _common(command: Command) -> Command:
 
 
 @click.command("price", cls=failure.Command)
-@_common
+@_SCORES
 @click.option("--budget", type=float, required=True, help="Money for all sellers.")
 @click.option(
     "--rule",
     type=click.Choice(["proportional", "price", "signed"]),
+    metavar="RULE",
     default="proportional",
     show_default=True,
-    help="By positive scores; the same at a price; help less harm.",
+    help="proportional: to positive scores; price: so much a point; signed: harm is owed.",
 )
 @click.option("--unit-price", type=float, help="Money for a point, with --rule price.")
+@_common
 @click.option("--lies", is_flag=True, help="Show what lies would have cost each seller.")
 @click.option("--out", type=_OUT, help="Write .csv (sellers) or .json (everything).")
 @click.option("--examples", type=_OUT, help="Write .csv of each example's payment.")
@@ -72,8 +78,8 @@ def price_command(
 
     \b
     Example:
-      pyattr price scores.safetensors --verdict verdict.json \\
-        --sellers owners.csv --budget 1000 --out pay.csv
+      pyattr price attribution/attribution.safetensors \\
+        --budget 1000 --sellers owners.csv --out pay.csv
     """
     from rich.console import Group
 
@@ -103,8 +109,9 @@ def price_command(
 
 
 @click.command("select", cls=failure.Command)
+@_SCORES
+@click.option("--n-selected", "-n", type=int, required=True, help="How many examples, or sellers.")
 @_common
-@click.option("--n-selected", "-n", type=int, required=True, help="Examples, or sellers.")
 @click.option("--job", type=FILE, help="Job file: train on the selection, and measure.")
 @click.option("--repeats", type=int, default=8, show_default=True, help="Models on it.")
 @click.option("--random", type=int, default=64, show_default=True, help="On random choices.")
@@ -129,8 +136,7 @@ def select_command(
 
     \b
     Example:
-      pyattr select scores.safetensors --verdict verdict.json -n 100 \\
-        --job job.toml
+      pyattr select attribution/attribution.safetensors -n 100 --job job.toml
     """
     from pyattr.uses import files, select, table
 
@@ -179,7 +185,9 @@ def _read(attribution: Path, verdict: Path | None) -> tuple[Attribution, Certifi
 
     scores = load_attribution(attribution)
     if verdict is None:
-        return scores, None
+        verdict = attribution.with_name(VERDICT)
+        if not verdict.is_file():
+            return scores, None
     return scores, (certificate_of_session if verdict.is_dir() else load_certificate)(verdict)
 
 
@@ -191,7 +199,8 @@ def _told_how_to_allow() -> Iterator[None]:
     except ValueError as error:
         if not str(error).startswith("verdict: "):
             raise
-        raise ValueError(f"{error}; --unverified allows them") from error
+        advice = "`pyattr check` makes a verdict, --unverified allows them"
+        raise ValueError(f"{error}; {advice}") from error
 
 
 def _check_ends(**files: Path | None) -> None:

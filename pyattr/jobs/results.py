@@ -23,6 +23,7 @@ from pyattr.attribution import (
     lds,
     mislabel_auc,
 )
+from pyattr.datasets import Dataset
 from pyattr.errors import bad_value
 from pyattr.jobs.job import Fit, Job
 from pyattr.jobs.rows import TrainedRows, trained_rows
@@ -119,13 +120,23 @@ def _what_the_data_tell(job: Job, attribution: Attribution) -> dict[str, Any]:
     data = dataset_of(job)
     owners, flipped = job.data.owners(data, job.folder), data.train_flipped
     if owners is not None:
-        n_flipped = (
-            {} if flipped is None else {"n_flipped": np.bincount(owners, flipped).astype(int)}
-        )
-        return {"sellers": {"n_examples": np.bincount(owners)} | n_flipped}
+        return {"sellers": _what_sellers_hold(data, owners)}
     if flipped is None or not 0 < flipped.sum() < flipped.size:
         return {}
     return {"mislabel_auc": mislabel_auc(attribution, flipped)}
+
+
+def _what_sellers_hold(data: Dataset, owners: NDArray[np.int64]) -> dict[str, Any]:
+    """Counts of each seller's examples: all, by label as they were trained on, and those with wrong ones."""
+    n_sellers = int(owners.max()) + 1
+    counts = {
+        name: np.bincount(owners[data.train_labels == label], minlength=n_sellers)
+        for label, name in enumerate(data.class_names)
+    }
+    held: dict[str, Any] = {"n_examples": np.bincount(owners), "n_by_label": counts}
+    if data.train_flipped is not None:
+        held["n_flipped"] = np.bincount(owners, data.train_flipped).astype(int)
+    return held
 
 
 def _held_out(bank: Bank, part: Part, attribution: Attribution, folder: Path) -> dict[str, Any]:

@@ -13,13 +13,23 @@ from numpy.typing import NDArray
 from pyattr.attribution import Attribution
 from pyattr.datasets import Dataset
 from pyattr.reports import svg
-from pyattr.reports.attribution_files import Failed, Quality, dataset_at_hand, fresh_models, read
+from pyattr.reports.attribution_files import (
+    Failed,
+    Quality,
+    dataset_at_hand,
+    fresh_models,
+    kept_verdict,
+    read,
+)
 from pyattr.reports.charts import Bar, bars, histogram, scatter
 from pyattr.reports.downloads import Download, csv_file, json_file
 from pyattr.reports.examples import influential, shown_targets
 from pyattr.reports.facts import settings
+from pyattr.reports.gaps import SHOWN_TARGETS, Gaps
 from pyattr.reports.page import fill
+from pyattr.reports.sellers import SELLERS, Holdings, Unit, unit_of
 from pyattr.reports.words import digits, large
+from pyattr.uses import Certificate
 
 __all__ = ["render"]
 
@@ -52,7 +62,11 @@ def render(folder: Path) -> str:
         If a file is damaged or cannot be read.
     """
     attribution, quality = read(folder)
+    unit = unit_of(quality)
+    certificate, doubt = kept_verdict(folder, attribution)
     dataset, no_images = dataset_at_hand(attribution, quality)
+    holdings = None if quality is None else Holdings.of(quality, attribution)
+    gaps = None if certificate is None else _gaps(certificate, attribution, dataset)
     held_out = None if quality is None else quality.held_out
     spread = np.sqrt(attribution.variance(_share(quality)))
     rank = spread if held_out is None else held_out.r2.values
@@ -63,19 +77,41 @@ def render(folder: Path) -> str:
         "attribution.html",
         a=attribution,
         q=quality,
-        tiles=_tiles(attribution, quality),
+        unit=unit,
+        v=certificate,
+        doubt=doubt,
+        gaps=gaps,
+        n_shown=SHOWN_TARGETS,
+        n_rows=_SHOWN_ROWS,
+        tiles=_tiles(attribution, quality, unit, certificate, gaps),
         settings=_settings(quality),
         subjects=influential(attribution.scores, subjects, dataset),
-        no_images=no_images,
-        charts=_charts(attribution, quality, dataset),
+        no_images="" if unit is SELLERS else no_images,
+        charts=_charts(attribution, quality, dataset, unit)
+        | ({} if gaps is None else gaps.charts()),
+        holdings=holdings,
         share_of_top=_share_of_top(attribution),
         panels=_panels(folder, attribution, quality, rank, labels),
         failures=[] if quality is None else [_failure(f) for f in quality.fit.failures],
         target_header=table.header,
         target_rows=table.shown(rank),
         n_left_out=max(0, attribution.n_targets - _SHOWN_ROWS),
-        downloads=_downloads(attribution, quality, dataset, table),
+        downloads=_downloads(attribution, quality, dataset, table, unit)
+        + ([] if holdings is None else [holdings.file()])
+        + _of_verdict(certificate, gaps),
     )
+
+
+def _gaps(certificate: Certificate, attribution: Attribution, dataset: Dataset | None) -> Gaps:
+    """What the verdict says of each target, or of their sum."""
+
+    def named(target: int) -> str:
+        if certificate.weights is not None:
+            return f"sum of {attribution.n_targets:,} targets"
+        label = "" if dataset is None else dataset.class_names[int(dataset.test_labels[target])]
+        return f"target {target}" + (f" ({label})" if label else "")
+
+    return Gaps.of_certificate(certificate, named)
 
 
 def _share(quality: Quality | None) -> float:
@@ -83,14 +119,23 @@ def _share(quality: Quality | None) -> float:
     return 0.5 if quality is None else quality.job.models.p
 
 
-def _tiles(attribution: Attribution, quality: Quality | None) -> list[tuple[str, str, str]]:
+def _tiles(
+    attribution: Attribution,
+    quality: Quality | None,
+    unit: Unit,
+    certificate: Certificate | None,
+    gaps: Gaps | None,
+) -> list[tuple[str, str, str]]:
     sizes = [
-        (large(attribution.n_train), "", "training examples with a score for each target"),
+        (large(attribution.n_train), "", f"{unit.many} with a score for each target"),
         (large(attribution.n_targets), "", "targets, whose outputs are predicted"),
     ]
-    if quality is None:
-        return sizes
     tiles = []
+    if certificate is not None and gaps is not None:
+        tiles.append(gaps.tile())
+        tiles.append((large(certificate.n_retrained), "", "models trained to verify that"))
+    if quality is None:
+        return sizes + tiles
     held_out = quality.held_out
     if held_out is not None:
         models = f"on {held_out.n_used:,} fresh models, at a typical target"
@@ -125,19 +170,19 @@ def _failure(failed: Failed) -> tuple[object, ...]:
 
 
 def _charts(
-    attribution: Attribution, quality: Quality | None, dataset: Dataset | None
+    attribution: Attribution, quality: Quality | None, dataset: Dataset | None, unit: Unit
 ) -> dict[str, Any]:
-    """All pictures but the scatters, by name."""
+    """All pictures but the scatters and gaps, by name."""
     weight = np.abs(attribution.scores).mean(axis=1, dtype=np.float64)
     order = np.argsort(-weight, kind="stable")[:_SHOWN_OVERALL].tolist()
-    strongest = [Bar(_named(i, dataset), weight[i], "ours", digits(weight[i])) for i in order]
-    title = "Training examples with the largest mean size of score"
+    strongest = [Bar(_named(i, dataset, unit), weight[i], "ours", digits(weight[i])) for i in order]
+    title = f"{unit.many.capitalize()} with the largest mean size of score"
     charts: dict[str, Any] = {
         "scores": histogram(
             attribution.scores.ravel(), "scores", "All scores", "score in output units", limit=0.0
         ),
         "weights": histogram(
-            weight, "weights", "Mean size of an example’s scores", "mean |score| of an example"
+            weight, "weights", f"Mean size of {unit.a}’s scores", f"mean |score| of {unit.a}"
         ),
         "strongest": svg.both(lambda width, name: bars(strongest, width, name, title), "strongest"),
     }
@@ -157,9 +202,9 @@ def _share_of_top(attribution: Attribution) -> float:
     return float(weight[-max(1, len(weight) // 10) :].sum()) / whole if whole else 0.0
 
 
-def _named(example: int, dataset: Dataset | None) -> str:
+def _named(example: int, dataset: Dataset | None, unit: Unit) -> str:
     label = "" if dataset is None else dataset.class_names[int(dataset.train_labels[example])]
-    return f"no. {example}" + (f" ({label})" if label else "")
+    return f"{unit.number} {example}" + (f" ({label})" if label else "")
 
 
 def _panels(
@@ -225,15 +270,19 @@ class _Targets:
 
 
 def _downloads(
-    attribution: Attribution, quality: Quality | None, dataset: Dataset | None, table: _Targets
+    attribution: Attribution,
+    quality: Quality | None,
+    dataset: Dataset | None,
+    table: _Targets,
+    unit: Unit,
 ) -> list[Download]:
     files = [table.file()]
     n_each = max(1, min(10, _MOST_EXAMPLES // (2 * attribution.n_targets), attribution.n_train))
-    says = f"the {n_each} most helpful and the {n_each} most harmful examples of each target"
-    header = ["target", "side", "example", *(["label"] if dataset is not None else []), "score"]
-    files.append(csv_file("examples.csv", says, header, _strongest(attribution, n_each, dataset)))
+    says = f"the {n_each} most helpful and the {n_each} most harmful {unit.many} of each target"
+    header = ["target", "side", unit.column, *(["label"] if dataset is not None else []), "score"]
+    files.append(csv_file(unit.file, says, header, _strongest(attribution, n_each, dataset)))
     if attribution.scores.size <= _MOST_SCORES:
-        names = ["example", *(f"target_{t}" for t in range(attribution.n_targets))]
+        names = [unit.column, *(f"target_{t}" for t in range(attribution.n_targets))]
         rows = ([i, *row] for i, row in enumerate(attribution.scores.tolist()))
         files.append(csv_file("scores.csv", "all scores", names, rows))
     if quality is not None:
@@ -246,10 +295,21 @@ def _downloads(
     return files
 
 
+def _of_verdict(certificate: Certificate | None, gaps: Gaps | None) -> list[Download]:
+    if certificate is None or gaps is None:
+        return []
+    says = "the verdict, as it was kept"
+    words = msgspec.to_builtins(certificate)
+    if certificate.n_targets > _MOST_PER_TARGET:
+        words = {k: v for k, v in words.items() if not isinstance(v, list | tuple)}
+        says = "the verdict; what differs by target is in gaps.csv"
+    return [gaps.file(), json_file("verdict.json", says, words)]
+
+
 def _strongest(
     attribution: Attribution, n_each: int, dataset: Dataset | None
 ) -> Iterator[list[object]]:
-    """Rows of ``examples.csv``."""
+    """Rows of ``examples.csv``, or ``strongest_sellers.csv``."""
     for target in range(attribution.n_targets):
         scores = attribution.scores[:, target]
         order = np.argsort(scores, kind="stable")

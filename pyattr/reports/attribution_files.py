@@ -18,11 +18,16 @@ from pyattr.errors import bad_value
 from pyattr.jobs.job import Job
 from pyattr.retraining.bank import Bank
 from pyattr.retraining.bank_format import Status, statuses
+from pyattr.uses import Certificate, load_certificate
+from pyattr.uses.certificate import why_not_about
 
-__all__ = ["Failed", "Quality", "Summary", "dataset_at_hand", "fresh_models", "read"]
+__all__ = [
+    "Failed", "Quality", "Sellers", "Summary", "dataset_at_hand", "fresh_models", "kept_verdict", "read",
+]  # fmt: skip
 
 _ATTRIBUTION: Final = "attribution.safetensors"
 _QUALITY: Final = "quality.json"
+_VERDICT: Final = "verdict.json"
 _MOST_BYTES: Final = 1 << 28
 _SHOWN_MODELS: Final = 256
 
@@ -73,6 +78,20 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
     r2: Summary
 
 
+class Sellers(msgspec.Struct, frozen=True, kw_only=True):
+    """How many examples each seller holds: all, by label, and those with a wrong one."""
+
+    n_examples: list[int]
+    n_by_label: dict[str, list[int]] = {}
+    n_flipped: list[int] | None = None
+
+    @property
+    def columns(self) -> list[list[int]]:
+        """All of them, a list each."""
+        flipped = [] if self.n_flipped is None else [self.n_flipped]
+        return [self.n_examples, *self.n_by_label.values(), *flipped]
+
+
 class Quality(msgspec.Struct, frozen=True, kw_only=True):
     """What ``quality.json`` says, as far as it is shown."""
 
@@ -82,6 +101,7 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     fit: Fitted
     details: dict[str, Summary]
     held_out: HeldOut | None = None
+    sellers: Sellers | None = None
     mislabel_auc: float | None = None
 
 
@@ -112,7 +132,51 @@ def read(folder: Path) -> tuple[Attribution, Quality | None]:
         if len(summary.per_target) != attribution.n_targets:
             expected = f"figures of {attribution.n_targets} targets, as in {_ATTRIBUTION}"
             raise bad_value(str(file), expected, len(summary.per_target))
+    for counts in [] if quality.sellers is None else quality.sellers.columns:
+        if len(counts) != attribution.n_train:
+            expected = f"counts of {attribution.n_train} sellers, as in {_ATTRIBUTION}"
+            raise bad_value(str(file), expected, len(counts))
     return attribution, quality
+
+
+def kept_verdict(folder: Path, attribution: Attribution) -> tuple[Certificate | None, str]:
+    """The verdict of `pyattr check` in the folder, or beside it, if it is about these very scores.
+
+    Parameters
+    ----------
+    folder : Path
+    attribution : Attribution
+        From `read`.
+
+    Returns
+    -------
+    certificate : Certificate or None
+    doubt : str
+        What is there instead; "" if nothing is.
+
+    Raises
+    ------
+    ValueError
+        If the one in the folder is damaged. Beside it, such a name may be anything's.
+    OSError
+        If it cannot be read.
+    """
+    doubt = ""
+    for place in (folder, folder.absolute().parent):
+        file = place / _VERDICT
+        if not file.is_file():
+            continue
+        try:
+            certificate = load_certificate(file)
+        except ValueError:
+            if place == folder:
+                raise
+            continue
+        other = why_not_about(certificate, attribution)
+        if not other:
+            return certificate, ""
+        doubt = doubt or other
+    return None, doubt
 
 
 def _summaries(quality: Quality) -> list[Summary]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pyattr.attribution import Attribution
 from pyattr.errors import bad_value
-from pyattr.uses.certificate import Certificate, accepts, matches
+from pyattr.uses.certificate import Certificate, accepts, why_not_about
 from pyattr.uses.values import Array, summed, target_weights, weighted_sum
 from pyattr.verification import Verdict
 
@@ -99,13 +99,9 @@ def _doubt(attribution: Attribution, certificate: Certificate | None) -> str:
     """Why scores are not verified; "" if they are."""
     if certificate is None:
         return "no verdict"
-    scores = attribution.scores
-    if certificate.weights is not None:
-        if len(certificate.weights) != attribution.n_targets:
-            return "a verdict about a sum of other targets"
-        scores = summed(attribution, certificate.weights).scores
-    if not matches(certificate, scores):
-        return "a verdict about other scores"
+    doubt = why_not_about(certificate, attribution)
+    if doubt:
+        return doubt
     if not accepts(certificate):
         return f"{certificate.outcome} of method {certificate.method!r}"
     return ""

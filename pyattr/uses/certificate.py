@@ -17,13 +17,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pyattr.attribution import Attribution
 from pyattr.attribution.file_format import whole_file
 from pyattr.errors import bad_value
 from pyattr.protocol.hashing import equal, labelled_hash
-from pyattr.uses.values import Array, target_weights
+from pyattr.uses.values import Array, summed, target_weights
 from pyattr.verification import Outcome, Verdict
 
-__all__ = ["SCHEMA", "Certificate", "load_certificate", "scores_digest"]
+__all__ = ["SCHEMA", "Certificate", "load_certificate", "scores_digest", "why_not_about"]
 
 SCHEMA: Final = "pyattr-verdict/1"
 _MOST_BYTES: Final = 1 << 28
@@ -231,9 +232,15 @@ def load_certificate(path: str | os.PathLike[str]) -> Certificate:
         raise bad_value("verdict", f"a file of {SCHEMA}", f"{file}: {error}") from error
 
 
-def matches(certificate: Certificate, scores: npt.NDArray[np.float32]) -> bool:
-    """Whether a certificate is about these very scores."""
-    return equal(certificate.scores, scores_digest(scores))
+def why_not_about(certificate: Certificate, attribution: Attribution) -> str:
+    """Which other scores a certificate is about; "" if it is about these, or a weighted sum of them."""
+    scores = attribution.scores
+    if certificate.weights is not None:
+        if len(certificate.weights) != attribution.n_targets:
+            return "a verdict about a sum of other targets"
+        scores = summed(attribution, certificate.weights).scores
+    same = equal(certificate.scores, scores_digest(scores))
+    return "" if same else "a verdict about other scores"
 
 
 def accepts(certificate: Certificate) -> bool:

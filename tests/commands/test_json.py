@@ -20,6 +20,7 @@ import pyattr
 from pyattr.cli import main
 from pyattr.commands.terms import read_calibration
 from pyattr.transport.directory import MESSAGES
+from pyattr.uses import load_certificate
 
 ROOT = Path(pyattr.__file__).parents[1]
 N_TRAIN = 40
@@ -122,6 +123,34 @@ def test_attribute_and_worker(tmp_path):
     assert "Fitted ols" in said
     quality = json.loads((Path(record["folder"]) / "quality.json").read_text())
     assert record["fit"] == quality["fit"]
+
+
+def test_check_price_select_and_report(tmp_path):
+    job, scores = tmp_path / "job.toml", tmp_path / "attribution" / "attribution.safetensors"
+    job.write_text(JOB)
+    run("attribute", job, "--workers", 1)
+    record, said = run("price", scores, "--budget", 10, "--unverified")
+    assert (record["radius"], record["verified"], "No limits" in said) == (None, False, True)
+    for words, weights in (((), None), (("--sum",), [0.2] * 5)):
+        record, said = run("check", job, "--seed", 1, "--epsilon", 0.3, *words)
+        assert record["weights"] == weights
+        assert record["file"] in said
+        kept = load_certificate(record["file"])
+        assert (kept.scores, kept.n_retrained) == (record["scores"], record["n_retrained"])
+    record, _ = run("check", job, "--seed", 1, "--budget", 20, "--out", tmp_path / "few", code=2)
+    assert record["outcome"] == "INCONCLUSIVE"
+    record, said = run("price", scores, "--budget", 10, "--lies")
+    assert (record["unit_price"], record["verified"], len(record["lies"])) == (None, True, 4)
+    assert "10.00 of 10.00 paid" in said
+    priced, _ = run("price", scores, "--budget", 10, "--rule", "price", "--unit-price", 0.1)
+    assert priced["unit_price"] == 0.1
+    record, _ = run("select", scores, "-n", 5)
+    assert len(record["selected"]) == record["n_selected"] == 5
+    record, said = run("select", scores, "-n", 5, "--unverified", "--job", job, "--random", 8)
+    assert "measured (8 models, 8 random)" in said
+    result = CliRunner().invoke(main, ["report", str(scores.parent), "--json"])
+    assert check(result.stdout) == {"file": str(scores.parent / "report.html")}
+    assert result.stderr == f"{scores.parent / 'report.html'}\n"
 
 
 def test_doctor():

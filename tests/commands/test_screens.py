@@ -304,7 +304,7 @@ def test_flags_hold_before_a_command_and_after():
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["pyattr", "se"], {"serve", "session"}),
+        (["pyattr", "se"], {"select", "serve", "session"}),
         (["pyattr", "session", "ch"], {"challenge"}),
         (["pyattr", "plan", "--pri"], {"--prize"}),
         (["pyattr", "demo", "--model", ""], {"softmax", "mlp"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,8 @@ def test_check_of_a_weighted_sum(place, tmp_path):
     out = tmp_path / "sum.json"
     words = ("check", place / "job.toml", "--seed", 1, "--out", out, "--json")
     mean = json.loads(call(*words, "--sum").stdout)
-    assert mean == json.loads(out.read_text())
+    kept = json.loads(out.read_text())
+    assert mean == {**kept, "schema": "pyattr/check/1", "file": str(out)}
     assert mean["weights"] == [0.2] * 5
     assert mean["n_targets"] == 1
     assert price(place, "--verdict", out).exit_code == 0
@@ -114,27 +116,52 @@ def test_price_prints_pays_and_writes(place, tmp_path):
     )
     everything = tmp_path / "pay.json"
     price(place, *options, "--out", everything)
-    assert json.loads(everything.read_text()) == shown
+    assert json.loads(everything.read_text()) == {**shown, "schema": "pyattr-price/1"}
     at_price = price(place, *options, "--rule", "price", "--unit-price", 1.0, "--json")
     assert json.loads(at_price.stdout)["spent"] < 1000.0
 
 
-def test_unverified_scores_need_a_word(place):
-    refused = price(place)
+def test_a_verdict_is_kept_and_found_beside_the_scores(place, tmp_path):
+    published = tmp_path / "published.safetensors"
+    for words in ((), ("--attribution", published)):
+        own = tmp_path / "job" / "attribution" / "attribution.safetensors"
+        scores = published if words else own
+        scores.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(place / "scores.safetensors", scores)
+        job = tmp_path / "job" / "job.toml"
+        job.write_text(JOB)
+        made = call("check", job, "--seed", 1, *words)
+        assert made.exit_code == 0
+        assert str(scores.with_name("verdict.json")) in made.stderr
+        paid = json.loads(call("price", scores, "--budget", 1, "--json").stdout)
+        assert paid["verified"]
+        assert json.loads(call("select", scores, "-n", 3, "--json").stdout)["verified"]
+    # Another file in the same folder is no better for it.
+    shutil.copy(place / "half.safetensors", published)
+    refused = call("price", published, "--budget", 1)
+    assert refused.exit_code == 3
+    assert "got a verdict about other scores" in refused.stderr
+    allowed = json.loads(call("price", published, "--budget", 1, "--unverified", "--json").stdout)
+    assert not allowed["verified"]
+
+
+def test_unverified_scores_need_a_word(place, tmp_path):
+    shutil.copy(place / "scores.safetensors", tmp_path)
+    refused = price(tmp_path)
     assert refused.exit_code == 3
     assert refused.stderr == (
         "Error: --verdict: expected ACCEPT about these very scores, or unverified ones to be allowed, "
-        "got no verdict; --unverified allows them\n"
+        "got no verdict; `pyattr check` makes a verdict, --unverified allows them\n"
     )
     assert refused.stdout == ""
-    allowed = price(place, "--unverified")
+    allowed = price(tmp_path, "--unverified")
     assert allowed.exit_code == 0
     assert "No limits: the scores are unverified: no verdict." in allowed.stdout
     assert "… and 20 more; --out or --json has all." in allowed.stdout
     others = price(place, "--verdict", place / "verdict.json", scores="half")
     assert others.exit_code == 3
     assert "got a verdict about other scores" in others.stderr
-    assert select(place).exit_code == 3
+    assert select(tmp_path).exit_code == 3
 
 
 def test_tables_of_much_money_and_many_sellers_fit_a_screen(place):
@@ -220,7 +247,15 @@ def test_select_predicts_and_measures(place, tmp_path):
         (("check", "job.toml", "--epsilon", "2"), "--epsilon: expected a share of Var f below 1"),
         (
             ("check", "job.toml", "--attribution", "wide.safetensors"),
-            "attribution: expected n_train",
+            "--attribution: expected n_train",
+        ),
+        (
+            ("check", "unmade.toml"),
+            "--attribution: expected scores to verify: run `pyattr attribute`",
+        ),
+        (
+            ("check", "job.toml", "--out", "."),
+            "--out: expected a file in a folder that exists, got .",
         ),
         (("check", "job.toml", "--out", "none/v.json"), "--out: expected a file in a folder"),
         (("check", "none.toml"), "File 'none.toml' does not exist"),
@@ -229,6 +264,7 @@ def test_select_predicts_and_measures(place, tmp_path):
 def test_errors_are_one_sentence(place, monkeypatch, words, message):
     monkeypatch.chdir(place)
     pyattr.Attribution(np.ones((3, 2))).save("wide.safetensors")
+    Path("unmade.toml").write_text(f'out = "nowhere"\n{JOB}')
     command, file, *options = words
     name = file if command == "check" else f"{file}.safetensors"
     result = call(command, name, *options)
@@ -251,6 +287,5 @@ def test_an_interrupt_says_that_nothing_was_kept(place, monkeypatch):
 
     monkeypatch.setattr("pyattr.verification.verify", interrupted)
     result = call("check", place / "job.toml", "--out", place / "none.json")
-    assert result.exit_code == 130
-    assert "Interrupted; nothing was kept" in result.stderr
+    assert (result.exit_code, result.stderr) == (130, "Interrupted; nothing was kept.\n")
     assert not (place / "none.json").exists()

@@ -66,6 +66,11 @@ def test_there_is_one_score_a_seller(finished):
     assert record["manifest"]["recipe"]["n_examples"] == 500
     assert record["sellers"]["n_examples"] == [25] * 20
     assert sum(record["sellers"]["n_flipped"]) == 25
+    labels = load("digits", 500, 4, flip_fraction=0.05).train_labels
+    by_label = record["sellers"]["n_by_label"]
+    for digit in range(10):  # runs of 25 examples
+        counts = [int((labels[25 * s : 25 * s + 25] == digit).sum()) for s in range(20)]
+        assert by_label[str(digit)] == counts
     assert "mislabel_auc" not in record
     assert record["held_out"]["lds"]["mean"] > 0.9
 

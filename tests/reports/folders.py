@@ -19,7 +19,7 @@ from pyattr.jobs import attribute, load_job
 from pyattr.retraining.executors import Executor
 from pyattr.transport.job import image_job
 
-__all__ = ["attribution", "bench", "demo", "session"]
+__all__ = ["attribution", "bench", "checked", "demo", "sellers", "session"]
 
 JOB = """\
 [data]
@@ -92,6 +92,34 @@ def attribution() -> Path:
     (folder / "job.toml").write_text(JOB)
     job = load_job(folder / "job.toml")
     attribute(job, Executor("local", 1))
+    return job.out_folder
+
+
+def _checked(folder: Path, *words: str) -> None:
+    """Verify a job's scores by the command."""
+    done = CliRunner().invoke(main, ["check", str(folder / "job.toml"), "--seed", "1", *words])
+    assert done.exit_code in (0, 1, 2), done.output
+
+
+@functools.cache
+def checked() -> Path:
+    """The scores of `attribution`, with a verdict about them, which is no acceptance at this size."""
+    folder = _place() / "checked"
+    shutil.copytree(attribution().parent, folder)
+    _checked(folder, "--budget", "200")
+    return folder / "attribution"
+
+
+@functools.cache
+def sellers() -> Path:
+    """Scores of sellers, and a verdict about their sum."""
+    folder = _place() / "sellers"
+    folder.mkdir()
+    dealt = 'flip_fraction = 0.1\nsellers = 12\nseller_skew = "label"'
+    (folder / "job.toml").write_text(JOB.replace("flip_fraction = 0.1", dealt))
+    job = load_job(folder / "job.toml")
+    attribute(job, Executor("local", 1))
+    _checked(folder, "--sum", "--epsilon", "0.2")
     return job.out_folder
 
 

@@ -13,9 +13,10 @@ import pyattr
 from pyattr import datasets, reports
 from pyattr.datasets import at_hand
 from pyattr.jobs import load_job
-from pyattr.jobs.source import dataset_of
+from pyattr.jobs.source import training_of
+from pyattr.uses import load_certificate
 from reports import folders
-from reports.page import check_every_page
+from reports.page import Page, check_every_page
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_numbers_are_those_of_the_files(page, attribution):
 
 
 def test_examples_are_shown_as_images(page, attribution):
-    data = dataset_of(load_job(folders.attribution().parent / "job.toml"))
+    data = training_of(load_job(folders.attribution().parent / "job.toml")).dataset()
     shown = page.csv("examples.csv")
     first = shown[0]
     best = int(np.argmax(attribution.scores[:, 0]))
@@ -117,6 +118,70 @@ def test_scores_alone_have_a_page(tmp_path):
     assert [row["score"] for row in page.csv("examples.csv")][:2] == ["1", "0.5"]
 
 
+def test_the_verdict_about_these_scores_is_shown(page):
+    kept = load_certificate(folders.checked() / "verdict.json")
+    shown = check_every_page(reports.render(folders.checked()))
+    assert "Nothing on this page was verified" not in shown.words
+    assert f"{kept.n_retrained:,} models trained anew" in shown.words
+    assert kept.reason in shown.words
+    assert kept.outcome in shown.words
+    rows = shown.csv("gaps.csv")
+    assert [row["outcome"] for row in rows] == list(kept.outcomes)
+    for name in ("gap", "gap_lower", "gap_upper"):
+        values = [float(row[name]) if row[name] else None for row in rows]
+        assert values == pytest.approx(list(getattr(kept, name)))
+    assert shown.json("verdict.json")["scores"] == kept.scores
+    assert "gaps.csv" not in page.files()
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_verdict_beside_the_folder_is_found_and_one_about_others_is_not_shown(tmp_path, beside):
+    folder = copied(tmp_path, lambda record: None)
+    place = tmp_path if beside else folder
+    shutil.copy(folders.checked() / "verdict.json", place / "verdict.json")
+    assert "Nothing on this page was verified" not in Page(reports.render(folder)).words
+    scores = pyattr.load_attribution(folder / "attribution.safetensors")
+    changed = np.array(scores.scores)
+    changed[0, 0] = np.nextafter(changed[0, 0], np.float32(np.inf))  # a single bit
+    pyattr.Attribution(scores=changed).save(folder / "attribution.safetensors")
+    shown = check_every_page(reports.render(folder))
+    assert "Nothing on this page was verified" in shown.words
+    assert "it is a verdict about other scores" in shown.words
+    assert {"gaps.csv", "verdict.json"}.isdisjoint(shown.files())
+
+
+def test_a_damaged_verdict_is_named_and_a_stranger_beside_the_folder_is_not_asked(tmp_path):
+    folder = copied(tmp_path, lambda record: None)
+    (tmp_path / "verdict.json").write_text('{"verdict": "guilty"}')
+    assert "Nothing on this page was verified" in Page(reports.render(folder)).words
+    (folder / "verdict.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"verdict: expected a file of pyattr-verdict/1"):
+        reports.render(folder)
+
+
+def test_scores_of_sellers_are_called_that():
+    folder = folders.sellers()
+    shown = check_every_page(reports.render(folder))
+    record = json.loads((folder / "quality.json").read_text())["sellers"]
+    scores = pyattr.load_attribution(folder / "attribution.safetensors").scores
+    assert shown.all("img") == []
+    for words in ("training example", "an example", "this example", "the examples has", "no. "):
+        assert words not in shown.words
+    assert "Which sellers helped, and which harmed" in shown.words
+    assert "12 sellers" in shown.words
+    rows = {int(row["seller"]): row for row in shown.csv("sellers.csv")}
+    assert [int(rows[s]["examples"]) for s in range(12)] == record["n_examples"]
+    assert [int(rows[s]["wrong labels"]) for s in range(12)] == record["n_flipped"]
+    for label, counts in record["n_by_label"].items():
+        assert [int(rows[s][f"label {label}"]) for s in range(12)] == counts
+    best = shown.csv("strongest_sellers.csv")[0]
+    assert int(best["seller"]) == int(np.argmax(scores[:, 0]))
+    kept = load_certificate(folder / "verdict.json")
+    assert kept.weights is not None
+    assert "the weighted sum of the outputs at all 8 targets" in shown.words
+    assert len(shown.csv("gaps.csv")) == 1
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -126,6 +191,10 @@ def test_scores_alone_have_a_page(tmp_path):
         ),
         (lambda r: r.update(schema="other"), "quality.json: expected what"),
         (lambda r: r["held_out"]["r2"]["per_target"].pop(), "expected figures of 8 targets"),
+        (
+            lambda r: r.update(sellers={"n_examples": [1] * 79}),
+            "expected counts of 80 sellers, as in attribution.safetensors, got 79",
+        ),
     ],
 )
 def test_damaged_files_are_named(tmp_path, change, words):

@@ -18,6 +18,8 @@ from reports.page import ATTACK, check_every_page
 
 FOLDERS = {
     "attribution": folders.attribution,
+    "attribution checked": folders.checked,
+    "sellers": folders.sellers,
     "session": folders.session,
     "session refused": lambda: folders.session("reverse"),
     "session begun": lambda: folders.session(last="challenge"),
