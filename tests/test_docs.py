@@ -1,33 +1,176 @@
-"""The programs in docs/ do what is said beside them."""
+"""README and documentation are true: every snippet runs, or says in the page why it does not.
+
+A program, a job file or a block of commands that is not run has a comment right before it:
+``<!-- not run: reason -->``. Command lines of pyattr are parsed in any case. A ``text`` block after a
+program or a command is what it prints, with ``...`` for anything. New pages are found by themselves.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import io
+import functools
 import re
-import shutil
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
+
+import click
+import pytest
+from click.testing import CliRunner
+from snippets import (
+    ROOT,
+    Block,
+    blocks,
+    check_command,
+    check_output,
+    commands,
+    inline_commands,
+    pages,
+    run,
+)
 
 import pyattr
 from pyattr import interchange
 from pyattr.attribution import held_out_r2
+from pyattr.cli import main
+from pyattr.jobs import attribute, load_job
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = ROOT / "docs"
+
+LANGUAGES = {"python", "sh", "toml", "text", "json"}  # text and json: what something prints or holds
+
+# Commands that are run as printed, everywhere; the others are parsed.
+CHEAP = {"plan", "keygen"}
 
 
-def run_program(name: str) -> tuple[dict[str, object], list[str]]:
-    text = (DOCS / name).read_text()
-    (code,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+def jobs_page(folder: Path) -> None:
+    """The page goes on from a job that was run."""
+    (folder / "job.toml").write_text(
+        '[data]\nname = "digits"\nn_train = 60\nn_targets = 2\n[recipe]\nkind = "softmax"\n'
+        "[models]\ncount = 600\nheld_out = 64\n"
+    )
+    attribute(load_job(folder / "job.toml"))
+
+
+PREPARED: dict[str, Callable[[Path], None]] = {"docs/jobs.md": jobs_page}
+
+
+@functools.cache
+def run_page(page: str) -> dict[str, object]:
+    """Run the programs of a page in an empty folder, one after the other, and return their names.
+
+    Challenges are the same in every run.
+    """
     names: dict[str, object] = {"__name__": "docs"}
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(code, name, "exec"), names)
-    return names, printed.getvalue().splitlines()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),
+        mock.patch("secrets.randbits", lambda bits: 1),
+        mock.patch.object(sys, "path", [folder, *sys.path]),
+    ):
+        PREPARED.get(page, lambda folder: None)(Path(folder))
+        for block in of_language(page, "python"):
+            if block.reason is None:
+                run(block, names)
+    return names
+
+
+def of_language(page: str, language: str) -> list[Block]:
+    return [block for block in blocks(page) if block.language == language]
+
+
+def having(language: str) -> list[str]:
+    return [page for page in pages() if of_language(page, language)]
+
+
+@pytest.mark.parametrize("page", having("python"))
+def test_programs_run_and_print_what_the_page_says(page):
+    run_page(page)
+
+
+@pytest.mark.parametrize("page", having("toml"))
+def test_job_files_are_accepted(page, tmp_path):
+    for block in of_language(page, "toml"):
+        if block.reason is None:
+            (tmp_path / "snippet.toml").write_text(block.code)
+            load_job(tmp_path / "snippet.toml")
+
+
+@pytest.mark.parametrize("page", having("sh"))
+def test_commands_exist_and_the_cheap_ones_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for block in of_language(page, "sh"):
+        lines = list(commands(block))
+        own = [words for words in lines if words[0] == "pyattr"]
+        for words in own:
+            check_command(words[1:])
+        if block.reason is None:
+            named = {" ".join(words[:2]) for words in lines}
+            not_run = named - {f"pyattr {name}" for name in CHEAP}
+            assert not not_run, f"{block}: {not_run} are not run; say why in the page"
+            check_output(block, "".join(printed(words[1:]) for words in own))
+
+
+def printed(words: list[str]) -> str:
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.mark.parametrize("page", pages())
+def test_every_block_is_of_a_kind_that_is_tested(page):
+    for block in blocks(page):
+        assert block.language in LANGUAGES, f"{block}: expected one of {LANGUAGES}"
+        assert block.reason is None or len(block.reason.split()) > 2, f"{block}: a reason, please"
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if inline_commands(page)])
+def test_commands_in_sentences_exist(page):
+    for line in inline_commands(page):
+        check_command(shlex.split(line)[1:], values=False)
+
+
+@pytest.mark.parametrize("page", pages())
+def test_links_between_pages_lead_somewhere(page):
+    folder = (ROOT / page).parent
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", (ROOT / page).read_text()):
+        assert "://" in target or (folder / target).exists(), f"{page}: {target}"
+
+
+class TestTheChecksCanFail:
+    """Each of the checks above refuses the wrong thing."""
+
+    def test_output_that_differs(self):
+        with pytest.raises(AssertionError, match="it printed"):
+            run(Block("page", 1, "python", "print('ABORT')", "ACCEPT\n"), {})
+
+    @pytest.mark.parametrize(
+        "line",
+        ["pyattr plan --n-trian 5", "pyattr pln", "pyattr plan --n-train five", "pyattr plan 5"],
+    )
+    def test_command_lines(self, line):
+        (words,) = commands(Block("page", 1, "sh", line))
+        with pytest.raises(click.UsageError):
+            check_command(words[1:])
+
+    def test_commands_in_sentences(self):
+        with pytest.raises(click.UsageError):
+            check_command(["plan", "--n-trian", "N"], values=False)
+
+    def test_reasons_and_lines_are_found(self, tmp_path, monkeypatch):
+        text = "a\n\n<!-- not run: takes a day -->\n```sh\npyattr demo; echo $?\n```\n"
+        (tmp_path / "page.md").write_text(text)
+        monkeypatch.setattr("snippets.ROOT", tmp_path)
+        (block,) = blocks("page.md")
+        assert (block.reason, block.line) == ("takes a day", 5)
+        assert list(commands(block)) == [["pyattr", "demo"], ["echo", "$?"]]
 
 
 def test_components_are_attributed_and_verified_at_several_p():
-    names, printed = run_program("component_attribution.md")
-    assert printed == ["ACCEPT", "ABORT"]
+    names = run_page("docs/component_attribution.md")
     forward, attribute = names["forward"], names["attribute"]
     passes = {}
     for p in (0.5, 0.9):
@@ -46,7 +189,7 @@ def test_components_are_attributed_and_verified_at_several_p():
 
 
 def test_every_threat_that_has_a_defence_names_tests_that_exist():
-    tests = Path(__file__).parent.parent
+    tests = ROOT
     _, page = (DOCS / "sessions.md").read_text().split("## What each side could try")
     rows = re.findall(r"^\| (\d+) \|.*\|([^|]*)\|$", page, flags=re.MULTILINE)
     threats = [(int(number), named) for number, named in rows]
@@ -61,15 +204,7 @@ def test_every_threat_that_has_a_defence_names_tests_that_exist():
             assert not function or f"def {function}(" in source, reference
 
 
-def test_a_store_of_datamodels_is_read_fitted_and_verified():
-    names, printed = run_program("interchange.md")
-    (expected,) = re.findall(
-        r"^```text\n(.*?)^```$",
-        (DOCS / "interchange.md").read_text(),
-        flags=re.DOTALL | re.MULTILINE,
-    )
-    assert printed == expected.splitlines()
-    shutil.rmtree(names["folder"])
+def test_every_function_of_interchange_is_in_its_page():
     documented = (DOCS / "interchange.md").read_text()
     functions = {name for name in interchange.__all__ if name.islower()}
     assert all(f"`{name}" in documented or f"*{name}(" in documented for name in functions)
