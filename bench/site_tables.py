@@ -76,9 +76,7 @@ def retraining() -> str:
         plain = max(rate for peer, rate in rates.items() if peer.startswith("plain"))
         own = max(rate for peer, rate in rates.items() if peer.startswith("pyattr"))
         rows.append((name, figure(own), figure(plain), f"{figure(own / plain)} ×"))
-    return table(
-        ("models", "pyattr, a second", "plain loop", "faster"), rows, data["environment"]
-    )
+    return table(("models", "pyattr, a second", "plain loop", "faster"), rows, data["environment"])
 
 
 def estimators() -> str:
@@ -96,17 +94,22 @@ def regression() -> str:
     """Time of a fit beside scikit-learn."""
     data = read("regression")
     rows = [
-        (size, *(f"{figure(cell['ms a target'][name])} ms" for name in ("bayes", "lasso", "LassoCV")))
+        (
+            size,
+            *(f"{figure(cell['ms a target'][name])} ms" for name in ("bayes", "lasso", "LassoCV")),
+        )
         for size, cell in data["results"]["selection"].items()
     ]
     return table(
-        ("models × examples", "bayes", "lasso", "LassoCV of scikit-learn"), rows, data["environment"]
+        ("models × examples", "bayes", "lasso", "LassoCV of scikit-learn"),
+        rows,
+        data["environment"],
     )
 
 
 def outcomes(cell: Mapping[str, int]) -> str:
-    """Accepted, aborted and inconclusive sessions."""
-    return " / ".join(str(cell[name]) for name in ("ACCEPT", "ABORT", "INCONCLUSIVE"))
+    """Accepted, aborted and inconclusive sessions, in one piece."""
+    return "\u00a0/\u00a0".join(str(cell[name]) for name in ("ACCEPT", "ABORT", "INCONCLUSIVE"))
 
 
 def verification() -> str:
@@ -117,10 +120,18 @@ def verification() -> str:
         if {"honest", "halved"} <= set(cell) and "sessions" in cell:
             honest, halved = cell["honest"], cell["halved"]
             trained = f"{honest['trainings_median']:.0f} ({honest['trainings_max']})"
-            rows.append((name, outcomes(honest["outcomes"]), trained, outcomes(halved["outcomes"])))
-    return table(
-        ("models", "honest", "its trainings, median (most)", "halved"), rows, data["environment"]
-    )
+            paper = cell.get("paper", {}).get("trainings_planned_by_its_bounds")
+            rows.append(
+                (
+                    name,
+                    outcomes(honest["outcomes"]),
+                    trained,
+                    outcomes(halved["outcomes"]),
+                    f"{paper:.1e}" if paper else "",
+                )
+            )
+    header = ("models", "honest", "its trainings, median (most)", "halved", "planned by the paper")
+    return table(header, rows, data["environment"])
 
 
 def detection() -> str:
@@ -135,7 +146,9 @@ def detection() -> str:
         if all(f"{method}: {lie}" in cells for method in methods)
     ]
     return table(
-        ("scores", "error below a threshold", "paper, 96 trainings", "gap"), rows, data["environment"]
+        ("scores", "error below a threshold", "paper, 96 trainings", "gap"),
+        rows,
+        data["environment"],
     )
 
 

@@ -13,11 +13,12 @@ from sphinx.environment import BuildEnvironment
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
-import pyattr  # noqa: E402  of this tree
 import site_tables  # noqa: E402
 
+import pyattr  # noqa: E402  of this tree
+
 project = "pyattr"
-author = copyright = "The pyattr founders"  # noqa: A001  a name that Sphinx asks for
+author = copyright = "The pyattr founders"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
 
 html_theme = "furo"

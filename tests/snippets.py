@@ -15,7 +15,17 @@ import click
 
 from pyattr.cli import main
 
-__all__ = ["ROOT", "Block", "blocks", "check_command", "check_output", "commands", "inline_commands", "pages", "run"]
+__all__ = [
+    "ROOT",
+    "Block",
+    "blocks",
+    "check_command",
+    "check_output",
+    "commands",
+    "inline_commands",
+    "pages",
+    "run",
+]
 
 ROOT = Path(__file__).parents[1]
 

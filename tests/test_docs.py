@@ -18,8 +18,12 @@ from pathlib import Path
 from unittest import mock
 
 import click
+import nbformat
 import pytest
+import torch
 from click.testing import CliRunner
+from nbclient import NotebookClient
+from site_tables import TABLES, put_tables
 from snippets import (
     ROOT,
     Block,
@@ -37,10 +41,12 @@ from pyattr import interchange
 from pyattr.attribution import held_out_r2
 from pyattr.cli import main
 from pyattr.jobs import attribute, load_job
+from pyattr.retraining.executors import Executor
 
 DOCS = ROOT / "docs"
 
-LANGUAGES = {"python", "sh", "toml", "text", "json"}  # text and json: what something prints or holds
+# text and json: what something prints or holds; {toctree}: the order of the site's pages
+LANGUAGES = {"python", "sh", "toml", "text", "json", "{toctree}"}
 
 # Commands that are run as printed, everywhere; the others are parsed.
 CHEAP = {"plan", "keygen"}
@@ -52,7 +58,7 @@ def jobs_page(folder: Path) -> None:
         '[data]\nname = "digits"\nn_train = 60\nn_targets = 2\n[recipe]\nkind = "softmax"\n'
         "[models]\ncount = 600\nheld_out = 64\n"
     )
-    attribute(load_job(folder / "job.toml"))
+    attribute(load_job(folder / "job.toml"), Executor(n_workers=1))
 
 
 PREPARED: dict[str, Callable[[Path], None]] = {"docs/jobs.md": jobs_page}
@@ -65,16 +71,18 @@ def run_page(page: str) -> dict[str, object]:
     Challenges are the same in every run.
     """
     names: dict[str, object] = {"__name__": "docs"}
+    n_threads = torch.get_num_threads()  # which a page may change
     with (
         tempfile.TemporaryDirectory() as folder,
         contextlib.chdir(folder),
-        mock.patch("secrets.randbits", lambda bits: 1),
+        mock.patch("secrets.randbits", return_value=1),
         mock.patch.object(sys, "path", [folder, *sys.path]),
     ):
         PREPARED.get(page, lambda folder: None)(Path(folder))
         for block in of_language(page, "python"):
             if block.reason is None:
                 run(block, names)
+    torch.set_num_threads(n_threads)
     return names
 
 
@@ -86,7 +94,8 @@ def having(language: str) -> list[str]:
     return [page for page in pages() if of_language(page, language)]
 
 
-@pytest.mark.parametrize("page", having("python"))
+# The program of the README is run, and held against more, by tests/test_readme.py.
+@pytest.mark.parametrize("page", [page for page in having("python") if page != "README.md"])
 def test_programs_run_and_print_what_the_page_says(page):
     run_page(page)
 
@@ -167,6 +176,30 @@ class TestTheChecksCanFail:
         (block,) = blocks("page.md")
         assert (block.reason, block.line) == ("takes a day", 5)
         assert list(commands(block)) == [["pyattr", "demo"], ["echo", "$?"]]
+
+
+def test_the_notebook_runs():
+    notebook = nbformat.read(DOCS / "quickstart.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "outputs stay out of git"
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(ROOT)}}).execute()
+    shown = str([cell.outputs for cell in notebook.cells if cell.cell_type == "code"])
+    assert shown.index("Verdict(ACCEPT") < shown.index("Verdict(ABORT")
+
+
+def test_the_site_has_every_page_once_and_every_table_is_made():
+    order = "".join(block.code for block in of_language("docs/index.md", "{toctree}"))
+    listed = re.findall(r"^(?:.*<)?([\w/]+)>?$", order, flags=re.MULTILINE)
+    files = [*DOCS.rglob("*.md"), *DOCS.rglob("*.rst")]
+    written = [str(file.relative_to(DOCS).with_suffix("")) for file in files]
+    assert sorted(name.replace("self", "index") for name in listed) == sorted(written)
+    made = put_tables((DOCS / "performance.md").read_text())
+    assert "<!-- table" not in made
+    assert all(
+        f"<!-- table: {name} -->" in (DOCS / "performance.md").read_text() for name in TABLES
+    )
+    assert made.count("| --- |") == len(TABLES)
+    with pytest.raises(KeyError):
+        put_tables("<!-- table: nothing -->")
 
 
 def test_components_are_attributed_and_verified_at_several_p():
