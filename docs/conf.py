@@ -22,6 +22,7 @@ author = copyright = "The pyattr founders"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = "pyattr"
 html_static_path = ["static"]
 html_css_files = ["site.css"]

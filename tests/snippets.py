@@ -30,7 +30,7 @@ __all__ = [
 ROOT = Path(__file__).parents[1]
 
 _FENCE = re.compile(
-    r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n+)?"
+    r"^(?:<!-- (?:not run: (?P<reason>[^\n]+)|file: (?P<file>[\w.]+)|(?P<run>run)) -->\n+)?"
     r"(?P<indent> *)```(?P<language>[^\n`]*)\n(?P<code>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
@@ -54,6 +54,10 @@ class Block:
         What a ``text`` block right after a ``python`` or ``sh`` block says it prints.
     reason : str or None
         Why it is not run, from a comment right before it: ``<!-- not run: reason -->``.
+    file : str or None
+        What the reader saves it as: ``<!-- file: name -->``.
+    run : bool
+        Whether all its commands are to be run: ``<!-- run -->``.
     """
 
     page: str
@@ -62,6 +66,8 @@ class Block:
     code: str
     output: str | None = None
     reason: str | None = None
+    file: str | None = None
+    run: bool = False
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line} ({self.language})"
@@ -84,7 +90,8 @@ def blocks(page: str) -> list[Block]:
         before = found[-1] if found else None
         if language == "text" and before and before.language in ("python", "sh"):
             found[-1] = replace(before, output=code)
-        found.append(Block(page, line, language, code, reason=match["reason"]))
+        marks = {"reason": match["reason"], "file": match["file"], "run": bool(match["run"])}
+        found.append(Block(page, line, language, code, **marks))
     return found
 
 

@@ -1,8 +1,9 @@
 """README and documentation are true: every snippet runs, or says in the page why it does not.
 
-A program, a job file or a block of commands that is not run has a comment right before it:
-``<!-- not run: reason -->``. Command lines of pyattr are parsed in any case. A ``text`` block after a
-program or a command is what it prints, with ``...`` for anything. New pages are found by themselves.
+Each page is gone through in an empty folder of its own. A comment right before a block changes what is
+done with it: ``<!-- not run: reason -->``; ``<!-- file: name -->`` saves it; ``<!-- run -->`` runs commands
+that are not cheap. Command lines of pyattr are parsed in any case, also in sentences. A ``text`` block after
+a program or a command is what it prints, with ``...`` for anything. New pages are found by themselves.
 """
 
 from __future__ import annotations
@@ -66,9 +67,9 @@ PREPARED: dict[str, Callable[[Path], None]] = {"docs/jobs.md": jobs_page}
 
 @functools.cache
 def run_page(page: str) -> dict[str, object]:
-    """Run the programs of a page in an empty folder, one after the other, and return their names.
+    """Go through a page as its reader would, in an empty folder, and return the names of its programs.
 
-    Challenges are the same in every run.
+    Files are saved, programs run, and commands where they are cheap. Challenges are the same in every run.
     """
     names: dict[str, object] = {"__name__": "docs"}
     n_threads = torch.get_num_threads()  # which a page may change
@@ -79,11 +80,27 @@ def run_page(page: str) -> dict[str, object]:
         mock.patch.object(sys, "path", [folder, *sys.path]),
     ):
         PREPARED.get(page, lambda folder: None)(Path(folder))
-        for block in of_language(page, "python"):
-            if block.reason is None:
+        for block in blocks(page):
+            if block.file is not None:
+                Path(block.file).write_text(block.code)
+            elif block.reason is None and block.language == "python":
                 run(block, names)
+            elif block.reason is None and block.language == "sh":
+                check_output(block, "".join(printed(words[1:]) for words in to_run(block)))
+    for block in blocks(page):  # modules of this page are not those of the next
+        sys.modules.pop(Path(block.file or "").stem, None)
     torch.set_num_threads(n_threads)
     return names
+
+
+def to_run(block: Block) -> list[list[str]]:
+    """Commands of a block, which must be cheap or asked for."""
+    lines = list(commands(block))
+    allowed = {f"pyattr {name}" for name in CHEAP}
+    for words in lines:
+        known = words[0] == "pyattr" if block.run else " ".join(words[:2]) in allowed
+        assert known, f"{block}: {words} is not run; say why in the page"
+    return lines
 
 
 def of_language(page: str, language: str) -> list[Block]:
@@ -95,8 +112,8 @@ def having(language: str) -> list[str]:
 
 
 # The program of the README is run, and held against more, by tests/test_readme.py.
-@pytest.mark.parametrize("page", [page for page in having("python") if page != "README.md"])
-def test_programs_run_and_print_what_the_page_says(page):
+@pytest.mark.parametrize("page", [page for page in pages() if page != "README.md"])
+def test_programs_and_commands_run_and_print_what_the_page_says(page):
     run_page(page)
 
 
@@ -109,18 +126,13 @@ def test_job_files_are_accepted(page, tmp_path):
 
 
 @pytest.mark.parametrize("page", having("sh"))
-def test_commands_exist_and_the_cheap_ones_run(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_commands_exist(page):
     for block in of_language(page, "sh"):
-        lines = list(commands(block))
-        own = [words for words in lines if words[0] == "pyattr"]
-        for words in own:
-            check_command(words[1:])
+        for words in commands(block):
+            if words[0] == "pyattr":
+                check_command(words[1:])
         if block.reason is None:
-            named = {" ".join(words[:2]) for words in lines}
-            not_run = named - {f"pyattr {name}" for name in CHEAP}
-            assert not not_run, f"{block}: {not_run} are not run; say why in the page"
-            check_output(block, "".join(printed(words[1:]) for words in own))
+            to_run(block)
 
 
 def printed(words: list[str]) -> str:
@@ -132,7 +144,8 @@ def printed(words: list[str]) -> str:
 @pytest.mark.parametrize("page", pages())
 def test_every_block_is_of_a_kind_that_is_tested(page):
     for block in blocks(page):
-        assert block.language in LANGUAGES, f"{block}: expected one of {LANGUAGES}"
+        tested = block.language in LANGUAGES or block.reason is not None
+        assert tested, f"{block}: expected one of {LANGUAGES}, or why it is not run"
         assert block.reason is None or len(block.reason.split()) > 2, f"{block}: a reason, please"
 
 
@@ -147,6 +160,18 @@ def test_links_between_pages_lead_somewhere(page):
     folder = (ROOT / page).parent
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", (ROOT / page).read_text()):
         assert "://" in target or (folder / target).exists(), f"{page}: {target}"
+
+
+def test_a_page_may_hold_files_and_commands_that_are_asked_for(tmp_path, monkeypatch):
+    page = (
+        "<!-- file: effects.py -->\n```python\nSIZE = 40\n```\n\n"
+        "```python\nfrom effects import SIZE\nprint(SIZE)\n```\n\n```text\n40\n```\n\n"
+        "<!-- run -->\n```sh\npyattr demo --help\n```\n\n```text\nUsage: ...\n```\n"
+    )
+    (tmp_path / "page.md").write_text(page)
+    monkeypatch.setattr("snippets.ROOT", tmp_path)
+    assert run_page("page.md")["SIZE"] == 40
+    assert "effects" not in sys.modules
 
 
 class TestTheChecksCanFail:
@@ -169,12 +194,18 @@ class TestTheChecksCanFail:
         with pytest.raises(click.UsageError):
             check_command(["plan", "--n-trian", "N"], values=False)
 
+    def test_commands_that_are_not_run(self):
+        with pytest.raises(AssertionError, match="say why"):
+            to_run(Block("page", 1, "sh", "pyattr demo"))
+        with pytest.raises(AssertionError, match="say why"):
+            to_run(Block("page", 1, "sh", "pyattr demo; ls", run=True))
+
     def test_reasons_and_lines_are_found(self, tmp_path, monkeypatch):
         text = "a\n\n<!-- not run: takes a day -->\n```sh\npyattr demo; echo $?\n```\n"
         (tmp_path / "page.md").write_text(text)
         monkeypatch.setattr("snippets.ROOT", tmp_path)
         (block,) = blocks("page.md")
-        assert (block.reason, block.line) == ("takes a day", 5)
+        assert (block.reason, block.line, block.file, block.run) == ("takes a day", 5, None, False)
         assert list(commands(block)) == [["pyattr", "demo"], ["echo", "$?"]]
 
 
