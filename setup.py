@@ -32,8 +32,27 @@ CUDA_FLAGS = [
 ]
 
 
+# Headers that programs in C++ include as <pyattr/gram.hpp>: all but those of bindings and CUDA.
+PRIVATE_HEADERS = ("bind_", "cuda_", "device_", "emulated_", "exact_sums", "mma_")
+HEADERS = sorted(
+    path for path in Path("csrc").glob("*.hpp") if not path.name.startswith(PRIVATE_HEADERS)
+)
+
+
 class BuildWithCuda(build_ext):
-    """Compiles .cu files with nvcc, and has nvcc link the extensions that hold them."""
+    """Compiles .cu files with nvcc, and has nvcc link the extensions that hold them.
+
+    The headers go where `pyattr.get_include` finds them, beside the compiled modules: in a wheel and in a
+    source tree alike.
+    """
+
+    def run(self) -> None:
+        super().run()
+        folder = Path(self.get_ext_fullpath("pyattr._cpu")).parent / "include" / "pyattr"
+        shutil.rmtree(folder, ignore_errors=True)  # or a header that was renamed would stay
+        folder.mkdir(parents=True)
+        for header in HEADERS:
+            shutil.copy(header, folder)
 
     def build_extension(self, ext: Pybind11Extension) -> None:
         cuda = [source for source in ext.sources if source.endswith(".cu")]
@@ -83,7 +102,8 @@ def extension(name: str, sources: list[str], optional: bool = False) -> Pybind11
     )
 
 
-extensions = [extension("pyattr._cpu", ["csrc/bind_cpu.cpp", "csrc/bind_solvers.cpp"])]
+cpu_bindings = [f"csrc/{name}.cpp" for name in ("bind_cpu", "bind_normalise", "bind_solvers")]
+extensions = [extension("pyattr._cpu", cpu_bindings)]
 if with_cuda():
     kernels = sorted(str(path) for path in Path("csrc").glob("*.cu"))
     names = ("bind_cuda", "bind_device", "bind_device_solvers")

@@ -96,7 +96,8 @@ void def_augment_images(py::module_& m) {
 
 }  // namespace
 
-void bind_solvers(py::module_& m);  // bind_solvers.cpp
+void bind_normalise(py::module_& m);  // bind_normalise.cpp
+void bind_solvers(py::module_& m);    // bind_solvers.cpp
 
 PYBIND11_MODULE(_cpu, m) {
   m.doc() = "CPU kernels of pyattr. Use pyattr.kernels; the definitions are in pyattr.reference.";
@@ -112,5 +113,6 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("instruction_level", &pyattr::instruction_level);
   def_augment_images<std::uint8_t>(m);
   def_augment_images<float>(m);
+  bind_normalise(m);
   bind_solvers(m);
 }

@@ -27,6 +27,13 @@
 #define PYATTR_INLINE inline
 #endif
 
+// A lambda in a clone: written between its parameters and its body.
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#define PYATTR_LAMBDA __attribute__((always_inline))
+#else
+#define PYATTR_LAMBDA
+#endif
+
 #if defined(PYATTR_NO_CLONES)
 #define PYATTR_CLONES
 #elif !defined(__x86_64__) || !defined(__GNUC__) || defined(__clang__) || defined(__CUDACC__)

@@ -12,6 +12,7 @@ from pyattr.reference import row_bytes
 
 __all__ = [
     "as_labels",
+    "axis_labels",
     "check_below",
     "check_exact",
     "check_floats",
@@ -47,6 +48,20 @@ def check_threshold(name: str, value: int) -> int:
     if value > 1 << 32:
         raise bad_value(name, "a whole number of at most 2^32", value)
     return value
+
+
+def axis_labels(name: str, labels: ArrayLike | None, n: int) -> NDArray[Any]:
+    """Return n labels of an axis; 0, 1, … if there are none.
+
+    Raises
+    ------
+    ValueError
+        If there is another number of them.
+    """
+    array = np.arange(n) if labels is None else np.asarray(labels)
+    if array.shape != (n,):
+        raise bad_value(name, f"{n} labels", f"shape {array.shape}")
+    return array
 
 
 def check_exact(name: str, values: ArrayLike, dtype: DTypeLike, ndim: int) -> NDArray[Any]:

@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from pyattr.errors import bad_value
 
-__all__ = ["download", "read_cifar10", "read_idx"]
+__all__ = ["download", "is_cached", "read_cifar10", "read_idx"]
 
 UInt8 = NDArray[np.uint8]
 
+_CACHE: Final = "pyattr"
 _MAX_IDX_BYTES: Final = 1 << 28
 
 _CIFAR_RECORD: Final = 1 + 3 * 32 * 32
@@ -80,7 +81,7 @@ def download(url: str, name: str, sha256: str, advice: str) -> Path:
             f"{name}: no local file, and no pooch to download it: {advice}, or "
             "pip install 'pyattr[datasets]'"
         ) from error
-    cache = pooch.os_cache("pyattr")
+    cache = pooch.os_cache(_CACHE)
     try:
         fetched = pooch.retrieve(url + name, f"sha256:{sha256}", fname=name, path=cache)
     except OSError as error:
@@ -90,6 +91,21 @@ def download(url: str, name: str, sha256: str, advice: str) -> Path:
     except ValueError as error:
         raise RuntimeError(f"{name}: {url} returned a file of another SHA-256") from error
     return Path(fetched)
+
+
+def is_cached(name: str) -> bool:
+    """Whether a file of this name was downloaded before.
+
+    Parameters
+    ----------
+    name : str
+        As for `download`.
+    """
+    try:
+        pooch = importlib.import_module("pooch")
+    except ImportError:
+        return False
+    return (Path(pooch.os_cache(_CACHE)) / name).is_file()
 
 
 def read_idx(path: Path, n_dims: int) -> UInt8:

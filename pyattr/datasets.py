@@ -7,6 +7,7 @@ of a session load the same one.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,10 +18,10 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pyattr.dataset_files import download, read_cifar10, read_idx
+from pyattr.dataset_files import download, is_cached, read_cifar10, read_idx
 from pyattr.errors import bad_value, check_count
 
-__all__ = ["Dataset", "load"]
+__all__ = ["Dataset", "at_hand", "load"]
 
 _DEBIAN_FASHION: Final = Path("/usr/share/datasets/fashion-mnist")
 _FASHION_URL: Final = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
@@ -212,6 +213,23 @@ def load(
         class_names=source.class_names,
         train_flipped=flipped,
     )
+
+
+def at_hand(name: str, path: str | Path | None = None) -> bool:
+    """Whether `load` would find a dataset on this machine, without asking the network.
+
+    Parameters
+    ----------
+    name, path
+        As for `load`; an unknown name is not at hand.
+    """
+    if path is not None:
+        return name in _SOURCES and Path(path).exists()
+    if name == "digits":
+        return importlib.util.find_spec("sklearn") is not None
+    if name == "fashion-mnist":
+        return _DEBIAN_FASHION.is_dir() or all(map(is_cached, _FASHION_FILES))
+    return name == "cifar10" and is_cached(next(iter(_CIFAR_FILES)))
 
 
 def _draw(

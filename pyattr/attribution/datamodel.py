@@ -8,8 +8,9 @@ ICML 2022 (arXiv 2202.00622).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_datamodel"]
 
+_LOG: Final = logging.getLogger(__name__)
 _N_FOLDS = 5
 
 
@@ -124,6 +126,10 @@ def fit_datamodel(
         masks, values, gram=not (gram_free or in_rows), design=design, memory_limit=memory_limit
     )
     check_rows(sums)
+    _LOG.info(
+        "%s: %s rows, %s examples, %s targets, %s", method, *size,
+        "Gram-free" if gram_free else "in row space" if in_rows else "on the Gram matrix",
+    )  # fmt: skip
     return (_fit_gram_free if gram_free else _fit_on_gram)(method, sums, rows, candidates)
 
 

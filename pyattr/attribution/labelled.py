@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from pyattr.errors import bad_value
+from pyattr.array_checks import axis_labels
 from pyattr.optional import optional_module
 
 if TYPE_CHECKING:
@@ -56,13 +55,7 @@ def to_xarray(
 def _labels(
     attribution: Attribution, train: ArrayLike | None, target: ArrayLike | None
 ) -> dict[str, Any]:
-    sizes = {"train": attribution.n_train, "target": attribution.n_targets}
-    given = {"train": train, "target": target}
-    labels = {
-        name: np.arange(n) if given[name] is None else np.asarray(given[name])
-        for name, n in sizes.items()
+    return {
+        "train": axis_labels("train", train, attribution.n_train),
+        "target": axis_labels("target", target, attribution.n_targets),
     }
-    for name, n in sizes.items():
-        if labels[name].shape != (n,):
-            raise bad_value(name, f"{n} labels", f"shape {labels[name].shape}")
-    return labels

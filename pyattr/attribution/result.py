@@ -21,6 +21,7 @@ from pyattr.attribution.file_format import DETAIL, read_tensors, write_tensors
 from pyattr.attribution.labelled import to_dataframe, to_xarray
 from pyattr.errors import bad_value, check_probability
 from pyattr.kernels import packed_matmul
+from pyattr.notebook import card
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,6 +101,22 @@ class Attribution:
             f"Attribution(n_train={self.n_train}, n_targets={self.n_targets}, "
             f"method={self.method!r}, design={self.design!r})"
         )
+
+    def _repr_html_(self) -> str:
+        least, most = float(self.scores.min()), float(self.scores.max())
+        facts = {
+            "scores": f"{self.n_train:,} examples, {self.n_targets:,} targets",
+            "method": self.method,
+            "masks": self.design,
+            "range of scores": f"{least:.3g} to {most:.3g}",
+        }
+        columns: dict[str, NDArray[Any]] = dict(self.details)
+        if self.standard_error is not None:
+            columns = {"standard error": self.standard_error, **columns}
+        for name, values in columns.items():
+            known = values[np.isfinite(values)]
+            facts[name] = f"median {float(np.median(known)):.3g}" if known.size else "not known"
+        return card("Attribution", facts)
 
     @property
     def n_train(self) -> int:

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pyattr.commands.options import FILE, fail, job_of, job_options
+from pyattr.commands.failure import Group
+from pyattr.commands.keys import called
+from pyattr.commands.options import FILE, job_of, job_options, json_option
+from pyattr.commands.output import answer
 
 if TYPE_CHECKING:
     from pyattr.protocol.calibration import Calibration
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["calibrate"]
 
 
-@click.group("calibrate")
+@click.group("calibrate", cls=Group)
 def calibrate() -> None:
     """Find the tolerance of a session between unlike machines.
 
@@ -38,6 +41,7 @@ def calibrate() -> None:
 @click.option("--clip", type=float, required=True, help="b of the session.")
 @click.option("--n-rows", type=int, default=256, show_default=True, help="Masks to train.")
 @click.option("--replay-seed", type=int, default=0, show_default=True, help="Public: of the masks.")
+@json_option
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 def run_command(
     out: Path, p: float, clip: float, n_rows: int, replay_seed: int, **job: Any
@@ -54,46 +58,40 @@ def run_command(
 
     described = job_of(**job)
     sizes = (described.n_train, described.n_targets)
-    try:
-        made = replay(described.retrain, *sizes, p=p, clip=clip, n_rows=n_rows, seed=replay_seed)
-        made.save(out)
-    except (ValueError, OSError, RuntimeError) as error:
-        fail(error)
+    made = replay(described.retrain, *sizes, p=p, clip=clip, n_rows=n_rows, seed=replay_seed)
+    made.save(out)
     trained = made.terms.n_rows + made.terms.n_repeats
-    click.echo(
-        f"{trained} trainings of {described.n_targets} targets in {out}, digest {made.digest}"
-    )
+    words = f"{trained} trainings of {described.n_targets} targets in {out}, digest {made.digest}"
+    record = {"file": out, "digest": made.digest, "n_trainings": trained}
+    answer("calibrate-run/1", record | {"n_targets": described.n_targets}, words)
 
 
 @calibrate.command("compare")
 @click.option("--n-checks", type=int, default=100, show_default=True, help="Spot checks.")
 @click.option("--alarm", type=float, default=0.05, show_default=True, help="False alarms.")
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest's record alone.")
+@json_option
 @click.argument("ours", type=FILE)
 @click.argument("theirs", type=FILE)
-def compare_command(ours: Path, theirs: Path, n_checks: int, alarm: float, as_json: bool) -> None:
+def compare_command(ours: Path, theirs: Path, n_checks: int, alarm: float) -> None:
     """Find the tolerance from two replays, OURS and THEIRS.
 
     Fails where no tolerance is defensible, and says what to do. The order of the files makes no
-    difference.
+    difference. What --json prints goes into a file for `pyattr session init --calibration`.
 
     \b
     Example:
-      pyattr calibrate compare ours.safetensors theirs.safetensors
+      pyattr calibrate compare --json ours.safetensors theirs.safetensors > calibration.json
     """
     import msgspec
 
-    from pyattr.errors import ProtocolError
     from pyattr.protocol import calibration
 
-    try:
-        pair = (calibration.Replay.load(file) for file in (ours, theirs))
-        found = calibration.calibrate(*pair, n_checks=n_checks, alarm=alarm)
-    except (ValueError, OSError, ProtocolError) as error:
-        fail(error)
-    if not as_json:
-        click.echo(_in_words(found))
-    click.echo(msgspec.json.encode(found).decode())
+    pair = []
+    for file in (ours, theirs):
+        with called(str(file), "replay"):
+            pair.append(calibration.Replay.load(file))
+    found = calibration.calibrate(*pair, n_checks=n_checks, alarm=alarm)
+    answer("calibration/1", msgspec.to_builtins(found), _in_words(found))
 
 
 def _in_words(found: Calibration) -> str:

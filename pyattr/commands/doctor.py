@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
+
+from pyattr.commands.failure import Command
+from pyattr.commands.options import CommandError, json_option
+from pyattr.commands.output import answer
 
 if TYPE_CHECKING:
     from pyattr.retraining.examination import Examination
@@ -15,10 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 
-@click.command("doctor")
+@click.command("doctor", cls=Command)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:<number>.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-def doctor(device: str, as_json: bool) -> None:
+@json_option
+def doctor(device: str) -> None:
     """Prove on this machine that retraining repeats to the byte.
 
     Trains the same models twice, alone and in company, on 1 and 2 threads, and says which class of
@@ -33,16 +36,9 @@ def doctor(device: str, as_json: bool) -> None:
         from pyattr.retraining.examination import examine
     except ImportError as error:
         message = f"The doctor needs torch ({error}): pip install 'pyattr[torch]'."
-        raise click.ClickException(message) from error
-    try:
-        found = examine(device)
-    except (ValueError, RuntimeError) as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
-    if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=2))
-    else:
-        for line in _lines(found):
-            click.echo(line)
+        raise CommandError(message) from error
+    found = examine(device)
+    answer("doctor/1", found.to_dict(), "\n".join(_lines(found)))
     if not found.promises_hold:
         sys.exit(1)
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bars
 
+from pyattr.commands.failure import Command
+from pyattr.commands.options import json_option
+from pyattr.commands.output import answer, bars, say
 from pyattr.errors import bad_value
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["attribute_command", "worker_command"]
 
-INTERRUPTED = 130  # as shells report a command ended by Ctrl-C
-_SECONDS_BETWEEN_LINES = 30.0  # in a log
+_LOG: Final = logging.getLogger("pyattr.jobs")
+_SECONDS_BETWEEN_LINES: Final = 30.0  # in a log
+_INTERRUPTED: Final = "Interrupted; what was stored stays, and the same command goes on."
 
 _job_argument = click.argument("job_file", metavar="JOB.toml", type=click.Path(path_type=Path))
 _workers_option = click.option(
@@ -33,7 +34,7 @@ _workers_option = click.option(
 )
 
 
-@click.command("attribute")
+@click.command("attribute", cls=Command, interrupted=_INTERRUPTED)
 @_job_argument
 @click.option(
     "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True,
@@ -42,6 +43,7 @@ _workers_option = click.option(
 @click.option("--address", help="Ray cluster, or 'auto'; else one is started here.")
 @_workers_option
 @click.option("--retry-failed", is_flag=True, help="Train again what raised errors or died.")
+@json_option
 def attribute_command(job_file: Path, retry_failed: bool, **options: Any) -> None:
     """Train models on subsets, fit scores, and say how good they are.
 
@@ -51,23 +53,23 @@ def attribute_command(job_file: Path, retry_failed: bool, **options: Any) -> Non
     Example:
       pyattr attribute job.toml --executor ray --address auto
     """
-    with _told_in_one_sentence():
-        from pyattr import jobs
-        from pyattr.jobs.training import retry
+    from pyattr import jobs
+    from pyattr.jobs.training import retry
 
-        job = jobs.load_job(job_file)
-        executor = _executor(job, **options)
-        if retry_failed:
-            click.echo(f"Chunks to train again: {retry(job)}.", err=True)
-        with _telling() as tell:
-            record = jobs.attribute(job, executor, tell)
-    _print_quality(record, job.out_folder)
+    job = jobs.load_job(job_file)
+    executor = _executor(job, **options)
+    if retry_failed:
+        say(f"Chunks to train again: {retry(job)}.")
+    with _telling() as tell:
+        record = jobs.attribute(job, executor, tell)
+    answer("attribute/1", {"folder": job.out_folder, **record}, _quality(record, job.out_folder))
 
 
-@click.command("worker")
+@click.command("worker", cls=Command, interrupted=_INTERRUPTED)
 @_job_argument
 @click.option("--shard", required=True, metavar="I/K", help="Part I of K, from 0/K on.")
 @_workers_option
+@json_option
 def worker_command(job_file: Path, shard: str, n_workers: int | None) -> None:
     """Train a part of a job's models into its bank, and fit nothing.
 
@@ -77,16 +79,15 @@ def worker_command(job_file: Path, shard: str, n_workers: int | None) -> None:
     \b
     Example:
       sbatch --array=0-63 --wrap \\
-        'pyattr worker job.toml --shard $SLURM_ARRAY_TASK_ID/64'
+        'pyattr worker -v job.toml --shard $SLURM_ARRAY_TASK_ID/64'
     """
-    with _told_in_one_sentence():
-        from pyattr import jobs
+    from pyattr import jobs
 
-        part = _shard(shard)
-        job = jobs.load_job(job_file)
-        with _telling() as tell:
-            bank = jobs.train(job, _executor(job, "local", None, n_workers), tell, part)
-    click.echo(f"Part {shard} is in {bank.url}.")
+    part = _shard(shard)
+    job = jobs.load_job(job_file)
+    with _telling() as tell:
+        bank = jobs.train(job, _executor(job, "local", None, n_workers), tell, part)
+    answer("worker/1", {"bank": bank.url, "shard": shard}, f"Part {shard} is in {bank.url}.")
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -116,61 +117,35 @@ def _gpus() -> tuple[str, ...]:
 
 
 @contextmanager
-def _told_in_one_sentence() -> Iterator[None]:
-    """Turn what can go wrong into a sentence on standard error and an exit code."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise click.ClickException(
-            "This recipe needs torch: pip install 'pyattr[torch]'."
-        ) from error
-    except KeyboardInterrupt:
-        click.echo("Interrupted; what was stored stays, and the same command goes on.", err=True)
-        sys.exit(INTERRUPTED)
-    except (ValueError, OSError, RuntimeError) as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
-
-
-@contextmanager
 def _telling() -> Iterator[Callable[[Progress], None]]:
-    """Show progress on standard error: a bar, or a line now and then where that is no terminal."""
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        yield _lines(console)
-        return
-    columns = (
-        TextColumn("train"),
-        BarColumn(None),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[said]}"),
-    )
-    with Bars(*columns, console=console) as bars:
-        bar = bars.add_task("train", total=None, said="", visible=False)
+    """Show progress: a bar where there is a terminal, and in the log a line now and then."""
+    from rich.progress import TextColumn
+
+    log = _logging()
+    with bars(TextColumn("{task.fields[said]}")) as shown:
+        bar = shown.add_task("train", total=None, said="", visible=False)
 
         def tell(progress: Progress) -> None:
-            done = progress.n_done
-            bars.update(
-                bar, total=progress.n_models, completed=done, said=_rate(progress), visible=True
-            )
+            log(progress)
+            done, said = progress.n_done, _rate(progress)
+            shown.update(bar, total=progress.n_models, completed=done, said=said, visible=True)
 
         yield tell
 
 
-def _lines(console: Console) -> Callable[[Progress], None]:
+def _logging() -> Callable[[Progress], None]:
     last = -_SECONDS_BETWEEN_LINES
 
-    def tell(progress: Progress) -> None:
+    def log(progress: Progress) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= _SECONDS_BETWEEN_LINES or progress.n_done == progress.n_models:
             last = now
-            n = f"{progress.n_done:,} of {progress.n_models:,} models"
             said = f" ({progress.said})" if progress.said else ""
-            console.print(f"{n}, {_rate(progress)}{said}", soft_wrap=True, markup=False)
+            done, n_models = progress.n_done, progress.n_models
+            _LOG.info("%s of %s models, %s%s", f"{done:,}", f"{n_models:,}", _rate(progress), said)
 
-    return tell
+    return log
 
 
 def _rate(progress: Progress) -> str:
@@ -187,7 +162,8 @@ def _rate(progress: Progress) -> str:
     return ", ".join(words)
 
 
-def _print_quality(record: dict[str, Any], folder: Path) -> None:
+def _quality(record: dict[str, Any], folder: Path) -> str:
+    """How good the scores are, for people."""
     fitted = record["fit"]
     failed = ", ".join(f"{n} {status}" for status, n in fitted["n_failed"].items())
     lines = [
@@ -200,4 +176,4 @@ def _print_quality(record: dict[str, Any], folder: Path) -> None:
         lines.append(f"On {held_out['n_used']:,} fresh models: {means} (means over targets).")
     if "mislabel_auc" in record:
         lines.append(f"Wrong labels found with AUC {record['mislabel_auc']:.3f}.")
-    click.echo("\n".join([*lines, f"Results are in {folder}."]))
+    return "\n".join([*lines, f"Results are in {folder}."])

@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from pyattr.commands.failure import SessionCommand
-from pyattr.commands.options import ERROR, EXIT_CODES, FILE, place_options, placed_job
-from pyattr.commands.session import FOLDER
+from pyattr.commands.failure import Command
+from pyattr.commands.options import (
+    ERROR,
+    EXIT_CODES,
+    FILE,
+    FOLDER,
+    json_option,
+    place_options,
+    placed_job,
+)
+from pyattr.commands.output import answer
 from pyattr.commands.terms import check_subject
 from pyattr.errors import bad_value
 
 if TYPE_CHECKING:
-    from pyattr.protocol.audit import Audit
+    pass
 
 __all__ = ["audit_command", "show"]
 
+# What can be done once so many messages are there.
+_NEXT: Final = (
+    "verifier: pyattr session init",
+    "prover: pyattr session commit",
+    "verifier: pyattr session challenge",
+    "prover: pyattr session respond",
+    "prover: pyattr session respond",
+    "verifier: pyattr session verify",
+    "anyone: pyattr session audit",
+)
 
-@click.command("audit", cls=SessionCommand)
+
+@click.command("audit", cls=Command)
 @FOLDER
 @click.option("--prover-key", type=FILE, help="Public key file; else the manifest's.")
 @click.option("--verifier-key", type=FILE, help="Public key file; else the manifest's.")
 @click.option("--rerun", metavar="N|all", help="Train again: N at random, or judge all again.")
 @place_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def audit_command(
     directory: Path,
     prover_key: Path | None,
     verifier_key: Path | None,
     rerun: str | None,
-    as_json: bool,
     **place: Any,
 ) -> None:
     """Anyone: derive the decision again from the verifier's folder.
@@ -47,7 +64,7 @@ def audit_command(
       pyattr session audit DIR --rerun all
     """
     from pyattr.protocol.signing import PublicKey
-    from pyattr.transport.evidence import audit_directory, stated_manifest
+    from pyattr.transport.evidence import audit_directory, conclusion, stated_manifest
 
     keys = [None if file is None else PublicKey.load(file) for file in (prover_key, verifier_key)]
     retrain, n_repeated = None, None
@@ -61,34 +78,21 @@ def audit_command(
         retrain = job.retrain
     result = audit_directory(directory, *keys, retrain=retrain, n_repeated=n_repeated)
     outcome = None if result.verdict is None else result.verdict.outcome.value
-    if as_json:
-        checks = [{"check": c.name, "holds": c.holds, "found": c.found} for c in result.checks]
-        figures = {"holds": result.holds, "outcome": outcome, "n_believed": result.n_believed}
-        click.echo(json.dumps({**figures, "checks": checks}))
-    else:
-        for check in result.checks:
-            click.echo(f"{'ok  ' if check.holds else 'FAIL'} {check.name}: {check.found}")
-        click.echo(_conclusion(result, outcome))
+    checks = [{"check": c.name, "holds": c.holds, "found": c.found} for c in result.checks]
+    figures = {"holds": result.holds, "outcome": outcome, "n_believed": result.n_believed}
+    lines = [f"{'ok  ' if c.holds else 'FAIL'} {c.name}: {c.found}" for c in result.checks]
+    words = "\n".join([*lines, conclusion(result, outcome)])
+    answer("session-audit/1", {**figures, "checks": checks}, words)
     if not result.holds or outcome is None:
         sys.exit(ERROR)
     sys.exit(EXIT_CODES["INCONCLUSIVE" if result.n_believed else outcome])
 
 
-def _conclusion(result: Audit, outcome: str | None) -> str:
-    """An audit in a sentence."""
-    if not result.holds:
-        return "the record does not hold together"
-    if result.n_believed:
-        trainings = f"{result.n_believed} trainings are what the verifier says"
-        return f"{outcome} follows from the record, if {trainings}; --rerun all repeats them"
-    return f"{outcome} stands"
-
-
-@click.command("show", cls=SessionCommand)
+@click.command("show", cls=Command)
 @FOLDER
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(directory: Path, as_json: bool) -> None:
-    """Anyone: what a folder holds, and the terms that it states.
+@json_option
+def show(directory: Path) -> None:
+    """Anyone: what a folder holds, whose turn it is, and the terms that it states.
 
     \b
     Example:
@@ -104,13 +108,13 @@ def show(directory: Path, as_json: bool) -> None:
     manifest = stated_manifest(directory) if MESSAGES[0] in present else None
     decision = stated_decision(directory) if MESSAGES[5] in present else None
     terms = {} if manifest is None else msgspec.to_builtins(manifest)
-    if as_json:
-        click.echo(json.dumps({"messages": present, "decision": decision, "manifest": terms}))
-        return
-    click.echo(f"{len(present)} of {len(MESSAGES)} messages: {', '.join(present) or 'none'}")
-    click.echo(f"decision: {decision or 'none yet'}")
-    for name, value in terms.items():
-        if not isinstance(value, dict):
-            click.echo(f"  {name}: {value!r}")
-    for name, value in terms.get("subject", {}).items():
-        click.echo(f"  {name}: {value!r}")
+    after = _NEXT[sum(name in present for name in MESSAGES)]
+    lines = [
+        f"{len(present)} of {len(MESSAGES)} messages: {', '.join(present) or 'none'}",
+        f"decision: {decision or 'none yet'}",
+        f"next: {after}",
+        *(f"  {name}: {value!r}" for name, value in terms.items() if not isinstance(value, dict)),
+        *(f"  {name}: {value!r}" for name, value in terms.get("subject", {}).items()),
+    ]
+    record = {"messages": present, "decision": decision, "next": after, "manifest": terms}
+    answer("session-show/1", record, "\n".join(lines))

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pyattr.commands.failure import SessionCommand
+from pyattr.commands.failure import Command
+from pyattr.commands.keys import called, private_key, public_key
 from pyattr.commands.options import (
-    EXIT_CODES,
+    FILE,
+    CommandError,
     job_of,
     job_options,
+    json_option,
+    one_line,
 )
+from pyattr.commands.output import answer, bars, say
 from pyattr.commands.terms import (
+    EXPLAINED,
     agreed_terms,
     check_same,
     check_subject,
@@ -27,6 +30,7 @@ from pyattr.commands.terms import (
     terms_options,
 )
 from pyattr.commands.token import read_token
+from pyattr.commands.verdict import end_with_verdict
 from pyattr.errors import bad_value
 
 if TYPE_CHECKING:
@@ -45,11 +49,12 @@ _JOB: Final = (
     "path",
     "device",
 )
+_INTERRUPTED: Final = "Interrupted; the same command goes on from here."
 _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 
 
-@click.command("serve", cls=SessionCommand)
-@click.option("--attribution", type=_FILE, required=True, help="What is to be verified.")
+@click.command("serve", cls=Command, interrupted=_INTERRUPTED, elsewhere=EXPLAINED)
+@click.option("--attribution", type=FILE, required=True, help="What is to be verified.")
 @click.option("--key", type=_FILE, required=True, help="Your private key.")
 @click.option("--verifier-key", type=_FILE, required=True, help="The verifier's public key.")
 @click.option("--state", type=_FOLDER, required=True, help="Folder for all sessions.")
@@ -59,11 +64,19 @@ _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 @click.option("--open-sessions", type=int, default=4, show_default=True, help="At a time.")
 @click.option("--per-claim", type=int, default=100, show_default=True, help="Sessions, ever.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=int, default=8750, show_default=True, help="0 for any that is free.")
-@click.option("--token-file", type=_FILE, help="Bearer token that requests must have.")
-@click.option("--tls-cert", type=_FILE, help="Certificate, PEM.")
-@click.option("--tls-key", type=_FILE, help="Its private key, PEM.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="INTEGER",
+    default=8750,
+    show_default=True,
+    help="0 for any that is free.",
+)
+@click.option("--token-file", type=FILE, help="Bearer token that requests must have.")
+@click.option("--tls-cert", type=FILE, help="Certificate, PEM.")
+@click.option("--tls-key", type=FILE, help="Its private key, PEM.")
 @job_options
+@json_option
 def serve_command(**options: Any) -> None:
     """Answer a verifier over HTTP.
 
@@ -84,35 +97,38 @@ def serve_command(**options: Any) -> None:
     if not is_loopback(address.host) and token is None:
         raise bad_value("token_file", "a token, to be reached from other machines", "none")
     if not is_loopback(address.host) and address.certificate is None:
-        click.echo(
-            "Without --tls-cert, others on the way can read the token and outputs.", err=True
-        )
+        say("Without --tls-cert, others on the way can read the token and outputs.")
     limits = Limits()
     with _host(options) as host:
         server = server_of(application(host, limits, token), address, limits)
-        opened, url = listen(address)
-        _say(f"listening on {url}, key {host.terms.key.public.hex}")
+        try:
+            opened, url = listen(address)
+        except OSError as error:
+            taken = f"cannot listen on port {address.port} of {address.host} ({one_line(error)})"
+            raise CommandError(f"--port: {taken}; --port 0 takes one that is free") from error
+        key = host.terms.key.public.hex
+        say(f"listening on {url}, key {key}")
+        answer("serve/1", {"url": url, "key": key}, "")
         server.run(sockets=[opened])
 
 
 @contextmanager
 def _host(options: dict[str, Any]) -> Iterator[Any]:
     from pyattr.attribution import load_attribution
-    from pyattr.protocol.signing import PublicKey, SigningKey
     from pyattr.transport.host import Host
     from pyattr.transport.terms import Quotas, Terms
 
     attribution = load_attribution(options.pop("attribution"))
     quotas = Quotas(**_taken(options, "open_sessions", "per_claim"))
     root = options.pop("state")
-    key = SigningKey.load(options.pop("key"))
-    verifier = PublicKey.load(options.pop("verifier_key"))
+    key = private_key("key", options.pop("key"))
+    verifier = public_key("verifier_key", options.pop("verifier_key"))
     job = job_of(**_taken(options, *_JOB))
     agreed = agreed_terms(options)
     terms = Terms(
         job.retrain, attribution, key, verifier, subject=subject_of(job), **agreed, **options
     )
-    host = Host(root, terms, quotas, _say)
+    host = Host(root, terms, quotas, say)
     try:
         yield host
     finally:
@@ -124,24 +140,21 @@ def _taken(options: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: options.pop(name) for name in names}
 
 
-def _say(line: str) -> None:
-    click.echo(line, err=True)
-
-
-@click.command("verify", cls=SessionCommand)
+@click.command("verify", cls=Command, interrupted=_INTERRUPTED, elsewhere=EXPLAINED)
 @click.option("--prover", metavar="URL", required=True, help="Of `pyattr serve`.")
 @click.option("--key", type=_FILE, required=True, help="Your private key.")
 @click.option("--prover-key", type=_FILE, required=True, help="The prover's public key.")
 @click.option("--state", type=_FOLDER, required=True, help="Folder for this session.")
 @click.option("--ledger", type=_FILE, help="Of the sessions of all claims; else the user's.")
-@click.option("--token-file", type=_FILE, help="Bearer token, as the prover has it.")
-@click.option("--ca", type=_FILE, help="Who vouches for the server, PEM; else the system's.")
+@click.option("--token-file", type=FILE, help="Bearer token, as the prover has it.")
+@click.option("--ca", type=FILE, help="Who vouches for the server, PEM; else the system's.")
 @click.option("--seconds", type=float, default=86400.0, show_default=True, help="For everything.")
 @terms_options
 @click.option(
     "--sampling", type=click.Choice(["uniform", "weighted"]), default="uniform", help="Of checks."
 )
 @job_options
+@json_option
 def verify_command(**options: Any) -> None:
     """Verify a prover's attribution over HTTP.
 
@@ -153,28 +166,29 @@ def verify_command(**options: Any) -> None:
       pyattr verify --prover http://127.0.0.1:8750 --dataset digits --key verifier \\
         --prover-key prover.pub --state session
     """
-    from pyattr.transport.client import ProverClient
+    from pyattr.transport.client import DeadlineError, ProverClient
 
-    connection = _taken(options, "prover", "token_file", "ca", "seconds")
-    with ProverClient(
-        connection["prover"],
-        token=read_token(connection["token_file"]),
-        ca=connection["ca"],
-        seconds=connection["seconds"],
-    ) as client:
-        sys.exit(_verify(client, options))
+    connection = _taken(options, "ca", "seconds")
+    url, token = options.pop("prover"), read_token(options.pop("token_file"))
+    with called("prover", "url"):
+        opened = ProverClient(url, token=token, **connection)
+    try:
+        with opened as client:
+            _verify(client, options)
+    except DeadlineError as error:
+        advice = "is `pyattr serve` running there? The same command goes on"
+        raise CommandError(f"{one_line(error)}; {advice}") from error
 
 
-def _verify(client: ProverClient, options: dict[str, Any]) -> int:
-    """Hold the session; returns the exit code of its outcome."""
-    from pyattr.protocol.signing import PublicKey, SigningKey
+def _verify(client: ProverClient, options: dict[str, Any]) -> NoReturn:
+    """Hold the session, and end with the exit code of its outcome."""
     from pyattr.transport.client import DeadlineError, RefusedError, hold_session, send_decision
     from pyattr.transport.directory import SessionDirectory
     from pyattr.transport.ledger import Ledger
     from pyattr.transport.side import VerifierSide
 
-    key = SigningKey.load(options.pop("key"))
-    prover = PublicKey.load(options.pop("prover_key"))
+    key = private_key("key", options.pop("key"))
+    prover = public_key("prover_key", options.pop("prover_key"))
     state, ledger = options.pop("state"), Ledger.at(options.pop("ledger"))
     job = job_of(**_taken(options, *_JOB))
     terms = stated_terms(options) | options
@@ -184,30 +198,21 @@ def _verify(client: ProverClient, options: dict[str, Any]) -> int:
         side = VerifierSide(directory, job.retrain, key, prover, ledger, terms)
         check_same(side.end.manifest, terms)
         check_subject(job, side.end.manifest)
-        verdict = hold_session(side, client, tell)
+        hold_session(side, client, tell)
         try:
             send_decision(side, client)
         except (RefusedError, DeadlineError) as error:
-            click.echo(f"The prover was not told: {error}", err=True)
-    click.echo(f"{verdict.outcome}: {verdict.reason}")
-    click.echo(f"Session {side.end.session}, {verdict.n_retrained} trainings here.", err=True)
-    return EXIT_CODES[verdict.outcome.value]
+            say(f"The prover was not told: {error}")
+    end_with_verdict(side)
 
 
 @contextmanager
 def _bar() -> Iterator[Tell]:
     """A bar on standard error for the prover's trainings; nothing where that is no terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("prover"),
-        BarColumn(None),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        task = bars.add_task("prover", total=None)
+    with bars() as shown:
+        task = shown.add_task("prover", total=None)
 
         def tell(done: int, planned: int) -> None:
-            bars.update(task, completed=done, total=planned)
+            shown.update(task, completed=done, total=planned)
 
         yield tell

@@ -5,27 +5,28 @@ Each command does what its side can do and stops; run again, it does the same ag
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
-import numpy as np
 
-from pyattr.commands.failure import SessionCommand, SessionGroup
+from pyattr.commands.failure import Group
+from pyattr.commands.keys import private_key, public_key
 from pyattr.commands.options import (
-    EXIT_CODES,
     FILE,
+    FOLDER,
     CommandError,
     job_of,
     job_options,
+    json_option,
     one_line,
     place_options,
     placed_job,
 )
+from pyattr.commands.output import answer
+from pyattr.commands.record import audit_command, show
 from pyattr.commands.terms import (
     agreed_terms,
     check_same,
@@ -34,6 +35,7 @@ from pyattr.commands.terms import (
     subject_of,
     terms_options,
 )
+from pyattr.commands.verdict import end_with_verdict
 
 if TYPE_CHECKING:
     from pyattr.protocol import Manifest
@@ -41,29 +43,14 @@ if TYPE_CHECKING:
     from pyattr.transport.job import Job
     from pyattr.transport.side import ProverSide, VerifierSide
 
-__all__ = ["FOLDER", "keygen", "session"]
+__all__ = ["session"]
+
+_INTERRUPTED: Final = "Interrupted; the same command goes on from here."
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FOLDER = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 
-
-@click.command("keygen", cls=SessionCommand)
-@click.argument("file", type=click.Path(path_type=Path))
-def keygen(file: Path) -> None:
-    """Make a key pair: FILE, which stays with you, and FILE.pub for the other party.
-
-    \b
-    Example:
-      pyattr keygen verifier.key
-    """
-    from pyattr.protocol.signing import write_key_pair
-
-    public = write_key_pair(file)
-    click.echo(f"{file}.pub: {public.hex}")
-
-
-@click.group("session", cls=SessionGroup)
+@click.group("session", cls=Group)
 def session() -> None:
     """Verify scores by files that two parties exchange.
 
@@ -76,6 +63,10 @@ def session() -> None:
       V: pyattr session challenge DIR      P: pyattr session respond DIR --attribution FILE
       V: pyattr session verify DIR         anyone: pyattr session audit DIR
     """
+
+
+session.add_command(audit_command)
+session.add_command(show)
 
 
 def _keys(command: Command) -> Command:
@@ -98,9 +89,7 @@ _ATTRIBUTION = click.option(
 
 
 def _read_keys(key: Path, peer: Path) -> tuple[SigningKey, PublicKey]:
-    from pyattr.protocol.signing import PublicKey, SigningKey
-
-    return SigningKey.load(key), PublicKey.load(peer)
+    return private_key("key", key), public_key("peer", peer)
 
 
 def _manifest(directory: Path, key: PublicKey) -> Manifest:
@@ -111,10 +100,15 @@ def _manifest(directory: Path, key: PublicKey) -> Manifest:
     from pyattr.transport.directory import SessionReader
 
     with SessionReader(directory) as reader:
+        if not reader.has_message(0):
+            raise CommandError(
+                "directory: expected an invitation (0-invitation.dsse), got none; the verifier's "
+                "`pyattr session init` writes it"
+            )
         return manifest_of(unseal(reader.read_message(0, sealed_size(frame_size({}))), key))
 
 
-@session.command("init")
+@session.command("init", interrupted=_INTERRUPTED)
 @FOLDER
 @_keys
 @terms_options
@@ -127,6 +121,7 @@ def _manifest(directory: Path, key: PublicKey) -> Manifest:
 )
 @job_options
 @_LEDGER
+@json_option
 def init(directory: Path, key: Path, peer: Path, ledger: Path | None, **options: Any) -> None:
     """Verifier: train a pilot and write the invitation, with all terms.
 
@@ -141,7 +136,9 @@ def init(directory: Path, key: Path, peer: Path, ledger: Path | None, **options:
         manifest = side.end.manifest
         check_same(manifest, terms)
         check_subject(job, manifest)
-        click.echo(f"{directory}: invitation, claim {manifest.claim()[:16]}")
+        record = {"directory": directory, "claim": manifest.claim()}
+        words = f"{directory}: invitation, claim {manifest.claim()[:16]}"
+        answer("session-init/1", record, words)
 
 
 @contextmanager
@@ -167,16 +164,14 @@ def _resumed(
     directory: Path, key: Path, peer: Path, ledger: Path | None, place: dict[str, Any]
 ) -> Iterator[VerifierSide]:
     """The verifier of a session that was begun, with data that are still what they were."""
-    from pyattr.protocol.signing import SigningKey
-
-    manifest = _manifest(directory, SigningKey.load(key).public)
+    manifest = _manifest(directory, private_key("key", key).public)
     job = placed_job(manifest.subject.recipe, **place)
     check_subject(job, manifest)
     with _verifier(directory, key, peer, job, ledger) as side:
         yield side
 
 
-@session.command("commit")
+@session.command("commit", interrupted=_INTERRUPTED)
 @FOLDER
 @_keys
 @_ATTRIBUTION
@@ -188,6 +183,7 @@ def _resumed(
     "--min-trainings", type=int, default=16, show_default=True, help="Smallest challenge."
 )
 @job_options
+@json_option
 def commit(
     directory: Path,
     key: Path,
@@ -212,11 +208,16 @@ def commit(
     with _prover(directory, key, peer, attribution, job, agreed) as side:
         _need(side.advance(stop=2), 2, "an invitation (0-invitation.dsse)")
         manifest = _manifest(directory, side.peer)
-        click.echo(f"{directory}: commitment, session {side.end.session[:16]}")
-        click.echo(
+        stated = {
+            name: getattr(manifest, name) for name in ("epsilon", "delta", "attempts", "clip")
+        }
+        record = {"directory": directory, "session": side.end.session, **stated}
+        words = (
+            f"{directory}: commitment, session {side.end.session[:16]}\n"
             f"agreed: ε = {manifest.epsilon:g}, δ = {manifest.delta:g} in {manifest.attempts} sessions, "
             f"b = {manifest.clip:g}, {manifest.design.n_outputs} trainings"
         )
+        answer("session-commit/1", record | {"n_trainings": manifest.design.n_outputs}, words)
 
 
 @contextmanager
@@ -252,11 +253,12 @@ def _need(n_messages: int, needed: int, missing: str) -> None:
         raise CommandError(f"directory: expected {missing}, got none")
 
 
-@session.command("challenge")
+@session.command("challenge", interrupted=_INTERRUPTED)
 @FOLDER
 @_keys
 @place_options
 @_LEDGER
+@json_option
 def challenge(directory: Path, key: Path, peer: Path, ledger: Path | None, **place: Any) -> None:
     """Verifier: ask for outputs on fresh subsets; this spends the session's share of δ.
 
@@ -266,14 +268,17 @@ def challenge(directory: Path, key: Path, peer: Path, ledger: Path | None, **pla
     """
     with _resumed(directory, key, peer, ledger, place) as side:
         _need(side.advance(stop=3), 3, "a commitment (1-commitment.dsse)")
-        click.echo(f"{directory}: challenge, session {side.end.session[:16]}")
+        record = {"directory": directory, "session": side.end.session}
+        words = f"{directory}: challenge, session {side.end.session[:16]}"
+        answer("session-challenge/1", record, words)
 
 
-@session.command("respond")
+@session.command("respond", interrupted=_INTERRUPTED)
 @FOLDER
 @_keys
 @_ATTRIBUTION
 @place_options
+@json_option
 def respond(directory: Path, key: Path, peer: Path, attribution: Path, **place: Any) -> None:
     """Prover: train the challenge and send outputs and scores.
 
@@ -299,20 +304,21 @@ def respond(directory: Path, key: Path, peer: Path, attribution: Path, **place: 
     with _prover(directory, key, peer, attribution, job, terms | {"max_trainings": most}) as side:
         n_messages = side.advance()
         _need(n_messages, 5, "a challenge (2-challenge.dsse)")
-        click.echo(f"{directory}: outputs of {side.end.n_retrained} trainings")
-        if n_messages == 6:
-            click.echo(f"{directory}: the verifier decided {side.end.outcome}")
+        outcome = side.end.outcome if n_messages == 6 else None
+        record = {"directory": directory, "n_trainings": side.end.n_retrained, "decision": outcome}
+        words = f"{directory}: outputs of {side.end.n_retrained} trainings"
+        if outcome is not None:
+            words += f"\n{directory}: the verifier decided {outcome}"
+        answer("session-respond/1", record, words)
 
 
-@session.command("verify")
+@session.command("verify", interrupted=_INTERRUPTED)
 @FOLDER
 @_keys
 @place_options
 @_LEDGER
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def verify(
-    directory: Path, key: Path, peer: Path, ledger: Path | None, as_json: bool, **place: Any
-) -> None:
+@json_option
+def verify(directory: Path, key: Path, peer: Path, ledger: Path | None, **place: Any) -> None:
     """Verifier: judge the outputs, spot-check them, and decide.
 
     \b
@@ -329,28 +335,6 @@ def verify(
         except ProtocolError as error:
             if side.end.state != "dead":
                 raise
-            _tell(side, as_json, one_line(error))
+            end_with_verdict(side, one_line(error))
         _need(n_messages, 6, "outputs (3-outputs-commitment.dsse, 4-outputs.dsse)")
-        _tell(side, as_json)
-
-
-def _tell(side: VerifierSide, as_json: bool, reason: str | None = None) -> None:
-    """Print a verdict, and end with its exit code."""
-    verdict = side.end.verdict
-    figures = {
-        "outcome": verdict.outcome.value,
-        "reason": reason or verdict.reason,
-        "session": side.end.session,
-        "gap_upper": [float(f"{g:.4g}") if np.isfinite(g) else None for g in verdict.gap_upper],
-        "epsilon": verdict.epsilon,
-        "delta": verdict.delta,
-        "n_retrained": verdict.n_retrained,
-        "n_prover_retrained": verdict.n_prover_retrained,
-        "n_checked": verdict.details.get("n_checked"),
-    }
-    if as_json:
-        click.echo(json.dumps(figures, indent=2))
-    else:
-        click.echo(f"{figures['outcome']}: {figures['reason']}")
-        click.echo(f"{verdict.n_retrained} trainings here, {verdict.n_prover_retrained} there")
-    sys.exit(EXIT_CODES[verdict.outcome.value])
+        end_with_verdict(side)

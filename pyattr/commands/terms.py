@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pyattr.transport.job import Job
 
 __all__ = [
+    "EXPLAINED",
     "agreed_terms",
     "check_same",
     "check_subject",
@@ -40,6 +41,9 @@ _NAMES = (
     "clip",
     "calibration",
 )
+EXPLAINED = ("pyattr session init", _NAMES[2:])
+"""Where the terms that are rarely changed are explained; for `pyattr.commands.failure.Command`."""
+
 _TERMS = (
     click.option("--epsilon", type=float, default=0.05, show_default=True, help="Gap, in Var f."),
     click.option("--delta", type=float, default=0.05, show_default=True, help="False acceptances."),
@@ -160,6 +164,8 @@ def read_calibration(file: Path) -> Calibration:
     from pyattr.protocol.tolerance import Calibration
 
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Calibration)
+        words = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+        words.pop("schema", None)  # of the command's output
+        return msgspec.convert(words, Calibration)
     except msgspec.MsgspecError as error:
         raise bad_value("calibration", "a record of `pyattr calibrate compare`", error) from error

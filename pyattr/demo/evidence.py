@@ -13,25 +13,9 @@ from pyattr.datasets import Dataset
 from pyattr.demo.cases import SELLER_NAMES
 from pyattr.demo.results import plain
 from pyattr.masks import Masks
-from pyattr.report import encode_png
+from pyattr.reports.examples import influential, shown_targets
 
 __all__ = ["examples", "quality"]
-
-_SHOWN_TARGETS = 4
-_SHOWN_IMAGES = 5
-
-
-def _shown_targets(dataset: Dataset, outputs: npt.NDArray[np.float32]) -> list[int]:
-    """A few test examples of different classes, from the hardest to the easiest."""
-    order = np.argsort(outputs.mean(axis=0))
-    chosen: list[int] = []
-    for place in np.linspace(0, len(order) - 1, _SHOWN_TARGETS).astype(int):
-        seen = {int(dataset.test_labels[t]) for t in chosen}
-        nearest = sorted(range(len(order)), key=lambda j: abs(j - place))
-        fresh = [j for j in nearest if int(dataset.test_labels[order[j]]) not in seen]
-        left = fresh or [j for j in nearest if int(order[j]) not in chosen]
-        chosen += [int(order[j]) for j in left[:1]]
-    return chosen
 
 
 def quality(
@@ -67,7 +51,7 @@ def quality(
                 "predicted": np.round(predicted[:, t].astype(float), 4).tolist(),
                 "true": np.round(outputs[:, t].astype(float), 4).tolist(),
             }
-            for t in _shown_targets(dataset, outputs)
+            for t in shown_targets(outputs.mean(axis=0), dataset.test_labels)
         ],
     }
 
@@ -86,26 +70,4 @@ def examples(
     owners : (n_train,) int64
         Seller of each training example.
     """
-
-    def training(index: int, target: int) -> dict[str, Any]:
-        return {
-            "index": index,
-            "label": dataset.class_names[int(dataset.train_labels[index])],
-            "score": plain(honest.scores[index, target]),
-            "seller": SELLER_NAMES[int(owners[index])],
-            "png": encode_png(dataset.train_images[index], dataset.image_shape),
-        }
-
-    shown = []
-    for target in targets:
-        order = np.argsort(honest.scores[:, target])
-        shown.append(
-            {
-                "target": target,
-                "label": dataset.class_names[int(dataset.test_labels[target])],
-                "png": encode_png(dataset.test_images[target], dataset.image_shape),
-                "helpful": [training(int(i), target) for i in order[::-1][:_SHOWN_IMAGES]],
-                "harmful": [training(int(i), target) for i in order[:_SHOWN_IMAGES]],
-            }
-        )
-    return shown
+    return influential(honest.scores, targets, dataset, lambda i: SELLER_NAMES[int(owners[i])])

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from pyattr import report
 from pyattr.errors import bad_value
+from pyattr.reports.demo import render
 
 __all__ = ["check_out", "save"]
 
@@ -56,7 +56,7 @@ def save(results: Mapping[str, Any], out: Path) -> tuple[Path, Path]:
     check_out(out)
     contents = {
         out / _RESULTS: json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        out / _REPORT: report.render(results),
+        out / _REPORT: render(results),
     }
     made = not out.exists()
     temporary = {

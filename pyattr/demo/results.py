@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyattr.demo.cases import SELLER_NAMES, Judged
-from pyattr.report import in_words
+from pyattr.reports.words import in_words
 from pyattr.verification import Outcome, Verdict
 from pyattr.verification.cheats import added_gap
 from pyattr.verification.scores import HasScores, LinearScores

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from pyattr.report_charts import CHECKS
+from pyattr.reports.words import CHECKS
 
 __all__ = ["table"]
 

@@ -2,7 +2,7 @@
 
 from pyattr.jobs.job import Job, load_job
 from pyattr.jobs.results import attribute
-from pyattr.jobs.source import Source
+from pyattr.jobs.source import Source, training_of
 from pyattr.jobs.training import train
 
-__all__ = ["Job", "Source", "attribute", "load_job", "train"]
+__all__ = ["Job", "Source", "attribute", "load_job", "train", "training_of"]

@@ -11,42 +11,14 @@ from typing import Any, Final, Literal
 import msgspec
 
 from pyattr.errors import bad_value, check_count, check_probability
+from pyattr.subject.data import Data
+from pyattr.subject.own_code import is_name
 
-__all__ = ["OWN", "Data", "Fit", "Job", "Models", "load_job"]
+__all__ = ["OWN", "Fit", "Job", "Models", "load_job"]
 
 OWN: Final = "own"
 _OF_IMAGES: Final = "resnet9"  # the recipe that reads images, not rows of features
 _MAX_SEED: Final = (1 << 64) - 1
-
-
-class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Table ``[data]``: a dataset of `pyattr.datasets.load`.
-
-    Attributes
-    ----------
-    name : {"digits", "fashion-mnist", "cifar10"}
-    n_train, n_targets : int, optional
-        Training and test images; all by default.
-    seed : int
-        Of their choice.
-    flip_fraction : float
-        Share of wrong training labels, to see whether the scores find them.
-    path : str, optional
-        Folder or archive of the dataset.
-    pool : int
-        Squares of so many by so many pixels are averaged into one, for small models.
-    feed : {"memory", "ffcv"}
-        Where ResNet-9 reads training images from. The same bytes either way, so the bank is the same.
-    """
-
-    name: Literal["digits", "fashion-mnist", "cifar10"]
-    n_train: int | None = None
-    n_targets: int | None = None
-    seed: int = 0
-    flip_fraction: float = 0.0
-    path: str | None = None
-    pool: int = 1
-    feed: Literal["memory", "ffcv"] = "memory"
 
 
 class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -109,7 +81,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         that determine its outputs.
     models : Models
     data : Data, optional
-        Not with one's own retrain.
+        Table ``[data]``. Not with one's own retrain.
     fit : Fit
     bank : str
         Folder, relative to the job file, or URL of an object store.
@@ -203,10 +175,19 @@ def _check(job: Job) -> None:
     if recipe["kind"] == OWN:
         _check_own(recipe)
     if job.data is not None:
-        check_count("data.pool", job.data.pool, 1)
-        if job.data.feed == "ffcv" and recipe["kind"] != _OF_IMAGES:
-            expected = f"'memory' unless recipe.kind is '{_OF_IMAGES}'"
-            raise bad_value("data.feed", expected, repr(job.data.feed))
+        _check_data(job.data, recipe["kind"])
+
+
+def _check_data(data: Data, kind: str) -> None:
+    check_count("data.pool", data.pool, 1)
+    if data.feed == "ffcv" and kind != _OF_IMAGES:
+        expected = f"'memory' unless recipe.kind is '{_OF_IMAGES}'"
+        raise bad_value("data.feed", expected, repr(data.feed))
+    if isinstance(data.sellers, int):
+        check_count("data.sellers", data.sellers, 2)
+    elif data.seller_skew != "none":
+        got = "none" if data.sellers is None else "a file, which says who owns what"
+        raise bad_value("data.sellers", "a number to go with data.seller_skew", got)
 
 
 def _check_own(recipe: dict[str, Any]) -> None:
@@ -214,9 +195,8 @@ def _check_own(recipe: dict[str, Any]) -> None:
         if name not in ("kind", "retrain", "n_train", "n_targets", "settings"):
             expected = "retrain, n_train, n_targets or settings, of one's own"
             raise bad_value(f"recipe.{name}", expected, "another key")
-    retrain = recipe.get("retrain", "none")
-    if not isinstance(retrain, str) or not re.fullmatch(r"[\w.]+:[\w.]+", retrain):
-        raise bad_value("recipe.retrain", "'module:callable'", repr(retrain))
+    if not is_name(recipe.get("retrain")):
+        raise bad_value("recipe.retrain", "'module:callable'", repr(recipe.get("retrain", "none")))
     for name in ("n_train", "n_targets"):
         check_count(f"recipe.{name}", recipe.get(name, "none"), 1)
     if not isinstance(recipe.get("settings", {}), dict):

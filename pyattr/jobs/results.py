@@ -26,7 +26,7 @@ from pyattr.attribution import (
 from pyattr.errors import bad_value
 from pyattr.jobs.job import Fit, Job
 from pyattr.jobs.rows import TrainedRows, trained_rows
-from pyattr.jobs.source import dataset_of
+from pyattr.jobs.source import training_of
 from pyattr.jobs.training import Part, parts_of, train
 from pyattr.masks import Masks
 from pyattr.retraining.bank import Bank
@@ -72,6 +72,16 @@ def attribute(
 
 def fit(job: Job, bank: Bank) -> dict[str, Any]:
     """Fit scores to a bank that is complete, and write them; see `attribute`."""
+    try:
+        return _fit(job, bank)
+    except OSError as error:
+        if error.filename is not None or error.strerror is None:
+            raise
+        said = f"{error.strerror}; the bank is whole, and the same command goes on"
+        raise OSError(f"{job.out_folder}: {said}") from error
+
+
+def _fit(job: Job, bank: Bank) -> dict[str, Any]:
     parts = {part.name: part for part in parts_of(job, bank)}
     started = time.perf_counter()
     with trained_rows(bank, parts["fit"], job.out_folder) as rows:
@@ -89,10 +99,7 @@ def fit(job: Job, bank: Bank) -> dict[str, Any]:
     }
     if "held_out" in parts:
         record["held_out"] = _held_out(bank, parts["held_out"], attribution, job.out_folder)
-    if job.data is not None and job.data.flip_fraction > 0.0:
-        flipped = dataset_of(job).train_flipped
-        if flipped is not None and flipped.any():
-            record["mislabel_auc"] = mislabel_auc(attribution, flipped)
+    record |= _what_the_data_tell(job, attribution)
     attribution.save(job.out_folder / _ATTRIBUTION)
     plain: dict[str, Any] = _plain(record)
     _write_whole(job.out_folder / _QUALITY, plain)
@@ -103,6 +110,22 @@ def _estimate(masks: Masks, outputs: ArrayLike, how: Fit, design: Any) -> Attrib
     if how.method == "influence":
         return empirical_influence(masks, outputs, design=design)
     return fit_datamodel(masks, outputs, how.method, lambdas=how.lambdas, design=design)
+
+
+def _what_the_data_tell(job: Job, attribution: Attribution) -> dict[str, Any]:
+    """How well the scores find wrong labels; with sellers what each of them holds."""
+    if job.data is None or (job.data.sellers is None and job.data.flip_fraction == 0.0):
+        return {}
+    data = training_of(job).dataset()
+    owners, flipped = job.data.owners(data, job.folder), data.train_flipped
+    if owners is not None:
+        n_flipped = (
+            {} if flipped is None else {"n_flipped": np.bincount(owners, flipped).astype(int)}
+        )
+        return {"sellers": {"n_examples": np.bincount(owners)} | n_flipped}
+    if flipped is None or not 0 < flipped.sum() < flipped.size:
+        return {}
+    return {"mislabel_auc": mislabel_auc(attribution, flipped)}
 
 
 def _held_out(bank: Bank, part: Part, attribution: Attribution, folder: Path) -> dict[str, Any]:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
-import re
 import sys
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyattr.datasets import Dataset, load
 from pyattr.errors import bad_value
 from pyattr.interface import Retrain
 from pyattr.jobs.job import OWN, Job
 from pyattr.masks import Masks
+from pyattr.subject.own_code import imported
+from pyattr.subject.training import Training
 
 if TYPE_CHECKING:
-    from pyattr.retraining.ffcv_loader import BetonImages
-    from pyattr.retraining.recipes import RecordedRetrain
+    from pyattr.retraining.ensemble import Ensemble
 
-__all__ = ["OwnRetrain", "Source", "dataset_of"]
+__all__ = ["OwnRetrain", "Source", "training_of"]
 
 _OWN_BLOCK = 32  # models to a chunk where nothing says how many are trained together
 
@@ -52,7 +49,7 @@ class Source:
 
     job: Job
 
-    def __call__(self) -> RecordedRetrain | OwnRetrain:
+    def __call__(self) -> Ensemble | OwnRetrain:
         """Load the data and make the trainer.
 
         Raises
@@ -62,93 +59,40 @@ class Source:
         FileNotFoundError, RuntimeError
             If data or a package is missing.
         """
-        job = self.job
-        if job.data is None:
-            return _own(job)
-        # Loads torch, which one's own retrain may not need.
-        from pyattr.retraining.recipes import Examples, make_recipe, make_retrain
-
-        settings = {key: job.recipe[key] for key in job.recipe if key not in ("kind", "device")}
-        data = dataset_of(job)
-        try:
-            recipe = make_recipe(job.recipe["kind"], settings, data.image_shape)
-        except ValueError as error:
-            raise ValueError(f"recipe.{error}") from error
-        features = data.train_images if job.data.feed == "memory" else _beton(job, data)
-        examples = Examples(features, data.train_labels, data.test_images, data.test_labels)
-        return make_retrain(recipe, examples, job.recipe.get("device", "cpu"))
+        return _own(self.job) if self.job.data is None else training_of(self.job).retrain()
 
     def platform(self) -> dict[str, Any]:
         """Platform class of this process; of one's own retrain nothing is known."""
         if self.job.recipe["kind"] == OWN:
             return {}
-        from pyattr.retraining.platform import platform_class
+        from pyattr.retraining.platform import platform_class  # loads torch
 
         return platform_class(self.job.recipe.get("device", "cpu"))
 
 
-def dataset_of(job: Job) -> Dataset:
-    """Load the dataset of a job that has one.
+def training_of(job: Job) -> Training:
+    """Data and recipe of a job that has data.
 
     Raises
     ------
     ValueError
-        If a key of ``[data]`` is wrong.
-    FileNotFoundError, RuntimeError
-        If files or a package are missing.
+        If it has none: what one's own callable trains on nobody else knows.
     """
-    data = job.data
-    if data is None:
-        raise bad_value("data", "a table", "none")
-    try:
-        loaded = load(
-            data.name, data.n_train, data.n_targets, data.seed, data.flip_fraction, data.path
-        )
-        return loaded if data.pool == 1 else loaded.pooled(data.pool)
-    except ValueError as error:
-        said = re.sub("^n_test:", "n_targets:", re.sub("^size:", "pool:", str(error)))
-        raise ValueError(f"data.{said}") from error
-
-
-def _beton(job: Job, data: Dataset) -> BetonImages:
-    """Training images in FFCV's format, in a file that is written once and named by what it holds.
-
-    It lies with the results, where all workers of a cluster reach it.
-    """
-    from pyattr.retraining.ffcv_loader import BetonImages, write_beton
-    from pyattr.retraining.images import ImagesInMemory
-
-    *channels, height, width = data.image_shape
-    size = channels[0] if channels else 1, height, width
-    images = ImagesInMemory.of_features(data.train_images, *size).images
-    if images.dtype != np.uint8:
-        expected = "'memory' for pixels that are no whole multiples of 1/255"
-        raise bad_value("data.feed", expected, "'ffcv'")
-    checksum = zlib.crc32(images.data)
-    path = job.out_folder / f"train-{zlib.crc32(data.train_labels.data, checksum):08x}.beton"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_beton(path, images, data.train_labels)
-    source, found = BetonImages(path), 0
-    for chunk in source.chunks():
-        found = zlib.crc32(chunk.data, found)
-    if found != checksum:
-        expected = f"{path} as it was written; delete it, and it is written again"
-        raise bad_value("data.feed", expected, "other images")
-    return source
+    if job.data is None:
+        expected = "a table, which tells another party what to train on"
+        raise bad_value("data", expected, "none")
+    settings = {key: job.recipe[key] for key in job.recipe if key not in ("kind", "device")}
+    device = job.recipe.get("device", "cpu")
+    # Files of images lie with the results.
+    folders = job.folder, str(job.out_folder)
+    return Training(job.data, job.recipe["kind"], settings, device, *folders)
 
 
 def _own(job: Job) -> OwnRetrain:
-    module, _, name = job.recipe["retrain"].partition(":")
     if job.folder not in sys.path:
         sys.path.insert(0, job.folder)  # modules beside the job file
-    try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        expected = "'module:callable' that can be imported"
-        raise bad_value("recipe.retrain", expected, f"{module}:{name} ({error})") from error
+    source = job.recipe["retrain"]
+    found = imported("recipe.retrain", source)
     if not callable(found):
         raise bad_value("recipe.retrain", "a callable", type(found).__name__)
     record: dict[str, Any] = {

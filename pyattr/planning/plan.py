@@ -11,7 +11,9 @@ import numpy.typing as npt
 from pyattr.errors import check_probability
 from pyattr.interface import Retrain
 from pyattr.masks import Masks
+from pyattr.notebook import grid
 from pyattr.planning.methods import MethodPlan, planned_methods, prover_models
+from pyattr.planning.quantities import money, number
 from pyattr.planning.situation import Prices, Situation, check_shares
 from pyattr.verification.plan import HONEST_SHARE, HONEST_SHARE_WORST
 
@@ -49,6 +51,22 @@ class Plan:
     warnings: list[str]
     prover_models: int
     prover_share: float
+
+    def __repr__(self) -> str:
+        situation = self.situation
+        return (
+            f"Plan(recommended={self.recommended!r}, n_train={situation.n_train}, "
+            f"n_targets={situation.n_targets}, {len(self.methods)} methods)"
+        )
+
+    def _repr_html_(self) -> str:
+        heads = ("method", "verifier's trainings", "prover's trainings", "money")
+        rows = [
+            (m.name, number(m.verifier_trainings), number(m.prover_trainings), money(m.money))
+            for m in self.methods
+        ]
+        notes = "".join(f" Warning: {warning}." for warning in self.warnings)
+        return grid("Plan", heads, rows, f"{self.reason}.{notes}")
 
     def method(self, name: str) -> MethodPlan:
         """The plan of one method."""

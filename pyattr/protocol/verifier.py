@@ -19,7 +19,7 @@ Algorithm 1 of Karchmer, Pawelczyk, Neel 2025, with the holes of its text closed
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pyattr.errors import ProtocolError, Rejected, bad_value, check_count, check_positive
@@ -464,7 +464,9 @@ class Verifier:
             outputs = read_outputs(tensors, self._method.clip)
             check_root(outputs, message.leaf_key, self._session.name, self._root)
             judged = self._method.judge(scores, outputs, self._asked)
-            self._verdict, self._scores = self._method.complete(judged), scores
+            verdict = self._method.complete(judged)
+            self._verdict = replace(verdict, p=self._terms.criterion.p, judged=scores)
+            self._scores = scores
         except Rejected as rejected:
             self._rejected = rejected
             self._verdict = self._method.failed(rejected)

@@ -2,48 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from pyattr.datasets import Dataset
 from pyattr.errors import bad_value
-from pyattr.retraining.ensemble import Ensemble, MLPRecipe, SoftmaxRecipe
+from pyattr.retraining.ensemble import Ensemble
+from pyattr.retraining.recipes import Examples, make_recipe, make_retrain
 
-__all__ = ["IMAGE_MODELS", "image_ensemble"]
+__all__ = ["IMAGE_MODELS", "image_ensemble", "usual_settings"]
 
 IMAGE_MODELS: Final = ("softmax", "mlp")
 _FEW_FEATURES: Final = 64
 
 
-def image_ensemble(model: str, dataset: Dataset, *, device: str = "cpu") -> Ensemble:
+def usual_settings(kind: str, n_features: int) -> dict[str, Any]:
+    """Settings of a recipe that suit images.
+
+    Parameters
+    ----------
+    kind : {"softmax", "mlp"}
+        Softmax regression, or a network with one hidden layer.
+    n_features : int
+        Of an image.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind.
+    """
+    if kind == "softmax":
+        # 30 steps bring 64 features close to the optimum; 784 need 60 (see `SoftmaxRecipe`).
+        return {"n_steps": 30 if n_features <= _FEW_FEATURES else 60}
+    if kind == "mlp":
+        return {"n_steps": 150, "init_scale": 0.25}
+    raise bad_value("kind", " or ".join(map(repr, IMAGE_MODELS)), repr(kind))
+
+
+def image_ensemble(model: str, dataset: Dataset) -> Ensemble:
     """Models of a kind on a dataset; the targets are the margins at its test examples.
 
     Parameters
     ----------
     model : {"softmax", "mlp"}
-        Softmax regression, or a network with one hidden layer.
     dataset : Dataset
-    device : str
-        "cpu" or "cuda".
 
     Raises
     ------
     ValueError
-        If there is no such model or device.
+        If there is no such model.
     """
-    recipe: SoftmaxRecipe | MLPRecipe
-    if model == "softmax":
-        # 30 steps bring 64 features close to the optimum; 784 need 60 (see `SoftmaxRecipe`).
-        few = dataset.train_images.shape[1] <= _FEW_FEATURES
-        recipe = SoftmaxRecipe(n_steps=30 if few else 60)
-    elif model == "mlp":
-        recipe = MLPRecipe(n_steps=150, init_scale=0.25)
-    else:
-        raise bad_value("model", " or ".join(map(repr, IMAGE_MODELS)), repr(model))
-    return Ensemble(
-        recipe,
-        dataset.train_images,
-        dataset.train_labels,
-        dataset.test_images,
-        dataset.test_labels,
-        device=device,
-    )
+    recipe = make_recipe(model, usual_settings(model, dataset.train_images.shape[1]))
+    trained = dataset.train_images, dataset.train_labels
+    examples = Examples(*trained, dataset.test_images, dataset.test_labels)
+    return make_retrain(recipe, examples, n_threads=None)

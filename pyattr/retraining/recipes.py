@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyattr.errors import bad_value
-from pyattr.masks import Masks
 from pyattr.retraining.ensemble import Ensemble
 from pyattr.retraining.images import ImageSource
 from pyattr.retraining.mlp import MLPRecipe
@@ -18,7 +17,7 @@ from pyattr.retraining.resnet9 import ResNet9Recipe
 from pyattr.retraining.resnet9_network import LEAST_SIZE
 from pyattr.retraining.softmax import SoftmaxRecipe
 
-__all__ = ["RECIPES", "Examples", "RecordedRetrain", "make_recipe", "make_retrain"]
+__all__ = ["RECIPES", "Examples", "make_recipe", "make_retrain"]
 
 RECIPES: Final[dict[str, type[Any]]] = {
     "softmax": SoftmaxRecipe,
@@ -41,34 +40,15 @@ class Examples:
     train_labels : (n_examples,) int64
     test_features : (n_targets, n_features) float32
     test_labels : (n_targets,) int64
+    groups : (n_examples,) int64, optional
+        The mask bit of each training example, as `Ensemble` takes it.
     """
 
     train_features: NDArray[np.float32] | ImageSource
     train_labels: NDArray[np.int64]
     test_features: NDArray[np.float32]
     test_labels: NDArray[np.int64]
-
-
-class RecordedRetrain(Protocol):
-    """A `Retrain` that says what determines its outputs."""
-
-    @property
-    def n_train(self) -> int:
-        """Mask bits."""
-
-    @property
-    def n_targets(self) -> int:
-        """Outputs of a model."""
-
-    @property
-    def block(self) -> int:
-        """Models that are trained together."""
-
-    def __call__(self, masks: Masks, seeds: NDArray[np.uint64], /) -> NDArray[np.float32]:
-        """Train one model a row."""
-
-    def recipe_record(self) -> dict[str, Any]:
-        """Everything that determines the outputs besides mask, seed and platform class."""
+    groups: NDArray[np.int64] | None = None
 
 
 def make_recipe(
@@ -124,8 +104,8 @@ def _of_type(value: object, like: object) -> bool:
 
 
 def make_retrain(
-    recipe: Any, examples: Examples, device: str = "cpu", n_threads: int = 1
-) -> RecordedRetrain:
+    recipe: Any, examples: Examples, device: str = "cpu", n_threads: int | None = 1
+) -> Ensemble:
     """Make the trainer of a recipe.
 
     Parameters
@@ -135,8 +115,8 @@ def make_retrain(
     examples : Examples
     device : str
         "cpu" or "cuda".
-    n_threads : int
-        One for a worker that shares the machine with others.
+    n_threads : int, optional
+        One for a worker that shares the machine with others; None takes all.
     """
     return Ensemble(
         recipe,
@@ -144,6 +124,7 @@ def make_retrain(
         examples.train_labels,
         examples.test_features,
         examples.test_labels,
+        groups=examples.groups,
         device=device,
         n_threads=n_threads,
     )

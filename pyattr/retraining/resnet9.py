@@ -19,6 +19,7 @@ from pyattr.retraining.model_seed import uniform_initialisation
 from pyattr.retraining.resnet9_cuda import CapturedModel, fastest
 from pyattr.retraining.resnet9_model import Hyperparameters, ImageTensors, Model
 from pyattr.retraining.resnet9_network import LEAST_SIZE, Network
+from pyattr.retraining.resnet9_processor import ProcessorModel
 
 __all__ = ["ResNet9Recipe", "ResNet9Trainer"]
 
@@ -201,6 +202,8 @@ class ResNet9Trainer:
         return model.logits(tensors.test, n_batches=len(self._rates))
 
     def _model(self) -> Model:
+        if self._device.type == "cpu":
+            return ProcessorModel(self.network, self._settings)
         return Model(self.network, self._settings, self._device)
 
     def _captured(self) -> CapturedModel:

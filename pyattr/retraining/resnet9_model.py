@@ -13,8 +13,6 @@ from pyattr.retraining.resnet9_network import Network
 
 __all__ = ["Hyperparameters", "ImageTensors", "Model"]
 
-_TEST_CHUNK = 256  # images evaluated together
-
 
 @dataclass(frozen=True)
 class Hyperparameters:
@@ -100,12 +98,16 @@ def _images_on(device: torch.device, source: ImageSource) -> torch.Tensor | None
 class Model:
     """Weights, velocity, gradient and statistics of one model, and what changes them.
 
+    Gradients are torch's own; `pyattr.retraining.resnet9_processor` finds them faster on a processor.
+
     Parameters
     ----------
     network : Network
     settings : Hyperparameters
     device : torch.device
     """
+
+    TEST_CHUNK = 256  # images evaluated together
 
     def __init__(self, network: Network, settings: Hyperparameters, device: torch.device) -> None:
         self._network, self._settings, self.device = network, settings, device
@@ -137,9 +139,7 @@ class Model:
             Rows add up to 1.
         rate : float or () float32
         """
-        logits = self._forward(x, train=True).float()
-        loss = -(target * functional.log_softmax(logits, 1)).sum() / len(x)
-        loss.backward()  # type: ignore[no-untyped-call]
+        self._differentiate(x, target)
         with torch.no_grad():
             self._gradient.add_(self._flat, alpha=self._settings.weight_decay)
             self._velocity.mul_(self._settings.momentum).add_(self._gradient)
@@ -162,9 +162,15 @@ class Model:
         with torch.no_grad(), self._precision():
             parts = [
                 self._network.forward(self._weights, statistics, part, train=False).float()
-                for part in torch.split(x, _TEST_CHUNK)
+                for part in torch.split(x, self.TEST_CHUNK)
             ]
             return torch.cat(parts)
+
+    def _differentiate(self, x: torch.Tensor, target: torch.Tensor) -> None:
+        """Add the gradient of the batch's mean cross-entropy to `_gradient`, which is 0."""
+        logits = self._forward(x, train=True).float()
+        loss = -(target * functional.log_softmax(logits, 1)).sum() / len(x)
+        loss.backward()  # type: ignore[no-untyped-call]
 
     def _forward(self, x: torch.Tensor, train: bool) -> torch.Tensor:
         with self._precision():

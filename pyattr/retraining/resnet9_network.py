@@ -9,18 +9,31 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-__all__ = ["LEAST_SIZE", "Network", "Statistics"]
+__all__ = [
+    "EPSILON",
+    "LEAST_SIZE",
+    "LOGIT_SCALE",
+    "STATISTICS_MOMENTUM",
+    "Convolution",
+    "Network",
+    "Statistics",
+]
 
 LEAST_SIZE = 12  # pixels: below it nothing is left for the last convolution
 STATISTICS_MOMENTUM = 0.1
-_EPSILON = 1e-5  # added to variances
-_LOGIT_SCALE = 0.2
+EPSILON = 1e-5  # added to variances
+LOGIT_SCALE = 0.2
 _ALIGNED = 16  # float32 values in 64 bytes
 
 
 @dataclass(frozen=True)
-class _Convolution:
-    """One convolution, its normalisation and the rectifier behind it."""
+class Convolution:
+    """One convolution, its normalisation and the rectifier behind it.
+
+    Attributes
+    ----------
+    inputs, outputs, kernel, stride, padding : int
+    """
 
     inputs: int
     outputs: int
@@ -87,14 +100,14 @@ class Network:
     def __init__(self, channels: int, n_classes: int, base_width: int) -> None:
         w = base_width
         self.convolutions = (
-            _Convolution(channels, w, 3, 1, 1),
-            _Convolution(w, 2 * w, 5, 2, 2),
-            _Convolution(2 * w, 2 * w, 3, 1, 1),
-            _Convolution(2 * w, 2 * w, 3, 1, 1),
-            _Convolution(2 * w, 4 * w, 3, 1, 1),
-            _Convolution(4 * w, 4 * w, 3, 1, 1),
-            _Convolution(4 * w, 4 * w, 3, 1, 1),
-            _Convolution(4 * w, 2 * w, 3, 1, 0),
+            Convolution(channels, w, 3, 1, 1),
+            Convolution(w, 2 * w, 5, 2, 2),
+            Convolution(2 * w, 2 * w, 3, 1, 1),
+            Convolution(2 * w, 2 * w, 3, 1, 1),
+            Convolution(2 * w, 4 * w, 3, 1, 1),
+            Convolution(4 * w, 4 * w, 3, 1, 1),
+            Convolution(4 * w, 4 * w, 3, 1, 1),
+            Convolution(4 * w, 2 * w, 3, 1, 0),
         )
         # (outputs, kernel, kernel, inputs) as they lie in memory; scale; shift. Last the linear layer.
         shapes: list[tuple[int, ...]] = []
@@ -167,7 +180,7 @@ class Network:
             layer, (weight, scale, shift) = self.convolutions[k], weights[3 * k : 3 * k + 3]
             x = functional.conv2d(x, weight, None, layer.stride, layer.padding)
             mean, variance = statistics.means[k], statistics.variances[k]
-            at = train, STATISTICS_MOMENTUM, _EPSILON
+            at = train, STATISTICS_MOMENTUM, EPSILON
             return functional.batch_norm(x, mean, variance, scale, shift, *at).relu_()
 
         x = unit(unit(x, 0), 1)
@@ -176,7 +189,7 @@ class Network:
         x = x + unit(unit(x, 5), 6)
         # Ties share the gradient, so that no order of comparing decides.
         x = unit(x, 7).amax((2, 3))
-        return functional.linear(x, weights[-1]) * _LOGIT_SCALE
+        return functional.linear(x, weights[-1]) * LOGIT_SCALE
 
 
 def halved(x: torch.Tensor) -> torch.Tensor:

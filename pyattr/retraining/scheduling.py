@@ -110,8 +110,10 @@ def fill(
     progress = Progress(n_tasks * chunk_rows)
     started = time.perf_counter()
     waiting, again, n_out = iter(tasks), list[Task](), 0
+    in_a_row = 0  # workers lost since a chunk was stored
     while True:
-        for task in _take(waiting, again, pool.capacity - n_out):
+        n_free = pool.capacity - n_out
+        for task in _take(waiting, again, n_free, lost_first=in_a_row >= pool.capacity):
             pool.submit(task)
             n_out += 1
         if not n_out:
@@ -123,17 +125,24 @@ def fill(
                 raise RuntimeError(outcome.why)
             if isinstance(outcome, Lost):
                 again.append(_once_more(outcome))
+                in_a_row += 1
                 progress.n_lost += 1
                 progress.said = outcome.how
             else:
+                in_a_row = 0
                 _count(progress, outcome, chunk_rows)
             tell(progress)
 
 
-def _take(waiting: Iterator[Task], again: list[Task], n: int) -> Iterator[Task]:
-    """Up to n tasks, those of lost workers last: whatever took the worker may be over by then."""
+def _take(waiting: Iterator[Task], again: list[Task], n: int, lost_first: bool) -> Iterator[Task]:
+    """Up to n tasks, those of lost workers last: whatever took the worker may be over by then.
+
+    Unless no worker gets anywhere. Then these are tried first until one of them is through, or says what is
+    the matter, rather than every task of a large job losing a worker.
+    """
     for _ in range(n):
-        task = next(waiting, None) or (again.pop(0) if again else None)
+        lost = again.pop(0) if again and lost_first else None
+        task = lost or next(waiting, None) or (again.pop(0) if again else None)
         if task is None:
             return
         yield task

@@ -5,17 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from pyattr.attribution import Attribution
 from pyattr.errors import ProtocolError
 from pyattr.interface import Retrain
+from pyattr.protocol.arrays import from_tensor
 from pyattr.protocol.audit import Audit, Check, audit, manifest_of
-from pyattr.protocol.encoding import decode_header, frame_size
+from pyattr.protocol.encoding import decode_header, decode_tensors, frame_size
 from pyattr.protocol.manifest import Manifest
-from pyattr.protocol.messages import DECODER, Decision, outputs_layout
+from pyattr.protocol.messages import DECODER, Decision, Outputs, outputs_layout
 from pyattr.protocol.signing import PublicKey, peek, sealed_size, unseal
 from pyattr.transport.directory import MESSAGES, SessionReader
-from pyattr.transport.side import INVITATION, PRIVATE_CAP, ProverSide, secret_from
+from pyattr.transport.side import (
+    DECISION,
+    INVITATION,
+    OUTPUTS,
+    PRIVATE_CAP,
+    ProverSide,
+    secret_from,
+)
 
-__all__ = ["audit_directory", "stated_decision", "stated_manifest"]
+__all__ = [
+    "audit_directory",
+    "conclusion",
+    "stated_attribution",
+    "stated_decision",
+    "stated_manifest",
+]
 
 _PLAIN: Final = sealed_size(frame_size({}))
 _TRAININGS_CAP: Final = 2**32
@@ -44,10 +59,50 @@ def stated_decision(path: str | Path) -> str:
         As `stated_manifest`.
     """
     with SessionReader(path) as reader:
-        message, _ = decode_header(peek(reader.read_message(5, _PLAIN)), DECODER, _PLAIN)
+        message, _ = decode_header(peek(reader.read_message(DECISION, _PLAIN)), DECODER, _PLAIN)
     if not isinstance(message, Decision):
         raise ProtocolError(f"message: expected a Decision, got a {type(message).__name__}")
     return message.outcome
+
+
+def stated_attribution(path: str | Path) -> Attribution:
+    """The scores in a folder's outputs, whoever signed them.
+
+    Raises
+    ------
+    ProtocolError, OSError
+        As `stated_manifest`.
+    """
+    manifest = stated_manifest(path)
+    n_outputs = manifest.design.n_outputs
+    layout = outputs_layout(n_outputs, manifest.n_train, manifest.n_targets)
+    with SessionReader(path) as reader:
+        sealed = reader.read_message(OUTPUTS, _outputs_size(manifest))
+    message, rest = decode_header(peek(sealed), DECODER, frame_size(layout))
+    if not isinstance(message, Outputs):
+        raise ProtocolError(f"message: expected Outputs, got a {type(message).__name__}")
+    tensors = decode_tensors(rest, layout)
+    try:
+        return Attribution(from_tensor(tensors["scores"]), from_tensor(tensors["intercept"]))
+    except ValueError as error:
+        raise ProtocolError(str(error)) from None
+
+
+def conclusion(result: Audit, outcome: str | None) -> str:
+    """An audit in a sentence.
+
+    Parameters
+    ----------
+    result : Audit
+    outcome : str or None
+        The decision that stands in the record.
+    """
+    if not result.holds:
+        return "the record does not hold together"
+    if result.n_believed:
+        trainings = f"{result.n_believed} trainings are what the verifier says"
+        return f"{outcome} follows from the record, if {trainings}; --rerun all repeats them"
+    return f"{outcome} stands"
 
 
 def audit_directory(
@@ -92,7 +147,7 @@ def audit_directory(
         messages: list[bytes] = []
         for number, name in enumerate(MESSAGES):
             role = "prover" if number in ProverSide.own else "verifier"
-            most = _PLAIN if number != 4 else _outputs_size(manifest)
+            most = _PLAIN if number != OUTPUTS else _outputs_size(manifest)
             try:
                 messages.append(unseal(reader.read_message(number, most), keys[role]))
             except ProtocolError as error:

@@ -136,9 +136,11 @@ def conclude(criterion: Criterion, found: Findings) -> Verdict:
         gap_upper=found.gap.upper,
         outcomes=tuple(outcomes),
         relative=criterion.relative,
+        p=criterion.p,
         delta_split=found.delta_split,
         details={
             "variance": found.variance.estimate,
+            "variance_upper": found.variance.upper,
             "slack": found.slack / unit,
             "explained": found.explained,
             "epsilon_share_of_linear": criterion.epsilon * unit / np.maximum(found.explained, TINY),

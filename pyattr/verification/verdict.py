@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pyattr.notebook import card
 from pyattr.verification.bounds import Interval
+from pyattr.verification.labelled import to_dataframe, to_xarray
+from pyattr.verification.scores import LinearScores
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
 __all__ = ["Outcome", "Verdict", "decide", "overall"]
 
@@ -54,6 +62,10 @@ class Verdict:
         Figures of the method: design, kurtosis, share of outputs clipped, …
     relative : bool
         Whether gaps and epsilon are relative to Var f.
+    p : float
+        Probability that an example is in a mask.
+    judged : LinearScores, optional
+        The attribution that the verdict is about; None if it is not known.
 
     Examples
     --------
@@ -76,6 +88,8 @@ class Verdict:
     delta_split: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     relative: bool = True
+    p: float = 0.5
+    judged: LinearScores | None = field(default=None, compare=False)
 
     def __bool__(self) -> bool:
         """True for ACCEPT alone, so that a forgotten comparison never accepts."""
@@ -86,14 +100,18 @@ class Verdict:
         """Number of targets decided."""
         return len(self.outcomes)
 
-    def pay_error(self, n_members: int, p: float = 0.5) -> Array:
+    def pay_error(self, n_members: int) -> Array:
         """How far the summed scores of a group may be from those of the best linear attribution.
 
         ``√(n_members · gap_upper / (p (1-p)))`` in output units, (n_targets,) float64: Cauchy-Schwarz on
         ``Σ_i p(1-p)(a_i - a*_i)² ≤ gap``. Only for verdicts of the gap method.
+
+        Relative gaps are taken times the *upper* limit of Var f: a limit of their ratio says nothing of the
+        gap beside a mere estimate of Var f. So a target's error fails to be covered with the
+        probabilities of both limits.
         """
-        unit = np.asarray(self.details["variance"]) if self.relative else 1.0
-        error: Array = np.sqrt(n_members * self.gap_upper * unit / (p * (1.0 - p)))
+        unit = np.asarray(self.details["variance_upper"]) if self.relative else 1.0
+        error: Array = np.sqrt(n_members * self.gap_upper * unit / (self.p * (1.0 - self.p)))
         return error
 
     @classmethod
@@ -123,6 +141,69 @@ class Verdict:
             f"worst of {self.n_targets} targets, ε = {self.epsilon:g}, {self.n_retrained} models "
             f"trained, bound {self.bound})"
         )
+
+    def _repr_html_(self) -> str:
+        unit = " Var f" if self.relative else ""
+        worst = int(np.nanargmax(self.gap_upper)) if self.n_targets else 0
+        numbers = (self.gap[worst], self.gap_lower[worst], self.gap_upper[worst])
+        gap, lower, upper = (f"{number:.3g}" for number in numbers)
+        count = Counter(outcome.value for outcome in self.outcomes)
+        there = f", {self.n_prover_retrained:,} by the prover" if self.n_prover_retrained else ""
+        facts = {
+            "largest upper limit": f"target {worst}: gap {gap}{unit}, limits {lower} and {upper}",
+            "allowed": f"ε = {self.epsilon:g}{unit}, δ = {self.delta:g}",
+            "targets": ", ".join(f"{n:,} {outcome}" for outcome, n in count.items()),
+            "trainings": f"{self.n_retrained:,}{there}",
+            "method": f"{self.method}, bound {self.bound}",
+        }
+        if not np.isfinite(self.gap_upper[worst]):
+            facts.pop("largest upper limit")
+        return card("Verdict", facts, self.reason, self.outcome.value)
+
+    def to_dataframe(self, target: npt.ArrayLike | None = None) -> pd.DataFrame:
+        """What is decided of each target, as a pandas table.
+
+        Parameters
+        ----------
+        target : (n_targets,) array_like, optional
+            Labels of the targets, for the index ``target``; 0, 1, … if not given.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``gap``, ``gap_lower``, ``gap_upper`` (float64) and ``outcome`` (the word).
+
+        Raises
+        ------
+        ValueError
+            If there is another number of labels.
+        RuntimeError
+            If pandas is missing; the message says which line installs it.
+        """
+        return to_dataframe(self, target)
+
+    def to_xarray(self, target: npt.ArrayLike | None = None) -> xr.Dataset:
+        """What is decided of each target, as an xarray dataset with the dimension ``target``.
+
+        Parameters
+        ----------
+        target : (n_targets,) array_like, optional
+            Coordinate, as labels in `to_dataframe`.
+
+        Returns
+        -------
+        xarray.Dataset
+            The columns of `to_dataframe`; attributes ``outcome``, ``reason``, ``method``, ``bound``,
+            ``epsilon``, ``delta``, ``n_retrained``, ``n_prover_retrained`` and ``relative`` (0 or 1).
+
+        Raises
+        ------
+        ValueError
+            If there is another number of labels.
+        RuntimeError
+            If xarray is missing; the message says which line installs it.
+        """
+        return to_xarray(self, target)
 
 
 def decide(

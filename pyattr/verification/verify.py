@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
+import time
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pyattr.errors import bad_value, check_count, check_positive
 from pyattr.interface import Retrain
@@ -22,6 +24,9 @@ from pyattr.verification.trainings import Trainings
 from pyattr.verification.verdict import Verdict
 
 __all__ = ["verify"]
+
+_LOG: Final = logging.getLogger(__name__)
+_SECONDS_BETWEEN_LINES: Final = 5.0
 
 
 def verify(
@@ -108,6 +113,8 @@ def verify(
 
     Notes
     -----
+    Progress and outcome are logged at INFO, what was chosen for the caller at WARNING.
+
     Whatever a failing training raises comes through, with the trainings finished before it (gap method):
     ``verify(error.completed, attribution, seed=..., ...)`` goes on without repeating them.
 
@@ -136,21 +143,56 @@ def verify(
         raise bad_value("design", f"none for method {method!r}", "a ClusterDesign")
     check_positive("threshold", threshold)
     seed = secrets.randbits(64) if seed is None else seed
-    evaluate = Evaluator(retrain, scores.n_targets, clip, progress)
+    evaluate = Evaluator(retrain, scores.n_targets, clip, _logged(progress))
+    verdict = _judged(evaluate, scores, criterion, method, seed, budget, design, threshold)
+    _LOG.info("%r", verdict)
+    return replace(verdict, p=criterion.p, judged=scores)
+
+
+def _judged(
+    evaluate: Evaluator,
+    scores: LinearScores,
+    criterion: Criterion,
+    method: str,
+    seed: int,
+    budget: int | None,
+    design: ClusterDesign | StarDesign | None,
+    threshold: float,
+) -> Verdict:
+    """The verdict of one of the methods."""
     if method == "gap":
-        return _verify_gap(evaluate, scores, criterion, seed, budget, design)
-    if method == "paper":
-        verdict = verify_paper(evaluate, scores, criterion, seed, budget)
-        return _count(verdict, evaluate, seed)
-    if method == "naive":
+        verdict = _verify_gap(evaluate, scores, criterion, seed, budget, design)
+    elif method == "paper":
+        verdict = _count(verify_paper(evaluate, scores, criterion, seed, budget), evaluate, seed)
+        if criterion.clip is None and evaluate.n_clipped:
+            cut, n = evaluate.clip, evaluate.n_clipped
+            _LOG.warning("clip: %.3g, chosen from the pilot, cut off %d outputs; state one", cut, n)
+    elif method == "naive":
         n_fresh = check_count("budget", NAIVE_SUBSETS if budget is None else budget, 2)
         mask_seed, run_seed = (int(s) for s in sample_seeds(2, seed))
-        masks = sample_masks(n_fresh, scores.n_train, p, mask_seed)
+        masks = sample_masks(n_fresh, scores.n_train, criterion.p, mask_seed)
         evaluate.n_planned = n_fresh
         outputs = evaluate(masks, sample_seeds(n_fresh, run_seed))
-        verdict = judge_naive(criterion, masks, outputs, scores, threshold)
-        return _count(verdict, evaluate, seed)
-    raise bad_value("method", "'gap', 'paper' or 'naive'", repr(method))
+        judged = judge_naive(criterion, masks, outputs, scores, threshold)
+        verdict = _count(judged, evaluate, seed)
+    else:
+        raise bad_value("method", "'gap', 'paper' or 'naive'", repr(method))
+    return verdict
+
+
+def _logged(progress: Progress | None) -> Progress:
+    """Log how far the trainings are, now and then, and pass it on."""
+    last = time.monotonic()
+
+    def tell(done: int, planned: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            _LOG.info("%s of at most %s trainings", f"{done:,}", f"{planned:,}")
+        if progress is not None:
+            progress(done, planned)
+
+    return tell
 
 
 def _check_players(retrain: object, scores: LinearScores) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -140,9 +141,8 @@ def verify_recorded(
     variance = _variance(moments, n, levels.swapped())
     weight = sums.interval(levels)
     gap = ratio_interval(weight, variance, np.full(n_targets, -1.0)) if relative else weight
-    return conclude(
-        criterion, _findings(sums, gap, variance, moments, clipped, scores, criterion, levels)
-    )
+    found = _findings(sums, gap, variance, moments, clipped, scores, criterion, levels)
+    return replace(conclude(criterion, found), judged=scores)
 
 
 def _checked(

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from two_parties import exchange
 
 import pyattr
+from pyattr import jobs
 from pyattr.cli import main
 from pyattr.commands.terms import subject_of
 from pyattr.protocol import Prover, Verifier
@@ -26,6 +27,7 @@ from pyattr.transport.side import secret_from
 
 JOB = ("--n-train", "200", "--n-test", "2")
 TERMS = ("--epsilon", "0.2", "--attempts", "8")
+MODELS = "[models]\ncount = 500\n"
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ class Two:
         if self.in_process:
             result = CliRunner().invoke(main, words)
             assert result.exception is None or isinstance(result.exception, SystemExit)
-            code, text = result.exit_code, result.output
+            code, text = result.exit_code, result.stdout if "--json" in options else result.output
         else:
             done = subprocess.run(
                 [sys.executable, "-m", "pyattr.cli", *words],
@@ -197,6 +199,36 @@ def test_a_record_that_was_changed_does_not_hold_together(root, tmp_path):
     code, text = two.run("audit", "--prover-key", f"{stranger}.pub")
     assert code == 3
     assert "FAIL signature of 1-commitment.dsse" in text
+
+
+def test_sellers_are_paid_by_the_record_of_an_accepted_session_alone(root, tmp_path):
+    def price(folder, scores):
+        words = ["price", str(root / f"{scores}.safetensors"), "--verdict", str(folder)]
+        result = CliRunner().invoke(main, [*words, "--budget", "100", "--json"])
+        return result.exit_code, result.output
+
+    accepted, aborted = Two(root, tmp_path / "s"), Two(root, tmp_path / "t", "reverse")
+    assert accepted.play()[0] == 0
+    code, text = price(accepted.path / "v", "honest")
+    assert code == 0
+    record = json.loads(text)
+    assert record["verified"]
+    assert record["confidence"] == pytest.approx(1 - 2 * 0.05 / 8)
+    assert sum(row["payment"] for row in record["sellers"]) == pytest.approx(100.0)
+    code, text = price(accepted.path / "v", "reverse")
+    assert code == 3
+    assert "got a verdict about other scores" in text
+    assert aborted.play()[0] == 1
+    code, text = price(aborted.path / "v", "reverse")
+    assert code == 3
+    assert "got ABORT of method 'gap'" in text
+    block = next((accepted.path / "v" / "trainings-verifier").iterdir())
+    data = bytearray(block.read_bytes())
+    data[-1] ^= 1
+    block.write_bytes(data)
+    code, text = price(accepted.path / "v", "honest")
+    assert code == 3
+    assert "expected the record of a session that holds together" in text
 
 
 def test_a_prover_agrees_to_its_own_terms_only(root, tmp_path):
@@ -339,6 +371,38 @@ def test_own_code_as_a_source(root, tmp_path, monkeypatch):
     assert code == 3
     assert "or a source" in text
     sys.modules.pop("mine", None)
+
+
+def test_a_job_file_as_a_source(root, tmp_path, monkeypatch):
+    """A session about sellers: the file that both parties have says who owns what."""
+    secrets = iter((b"v" * 32, b"p" * 32))  # the same challenge in every run
+    monkeypatch.setattr("pyattr.transport.side.fresh_secret", lambda: next(secrets))
+    data = '[data]\nname = "digits"\nn_train = 200\nn_targets = 2\n'
+    file = tmp_path / "job.toml"
+    file.write_text(data + 'sellers = 20\n[recipe]\nkind = "softmax"\n' + MODELS)
+    retrain = jobs.Source(jobs.load_job(file))()
+    masks = pyattr.sample_masks(1000, 20, seed=1)
+    scores = pyattr.fit_datamodel(masks, retrain(masks, pyattr.sample_seeds(1000, seed=2)))
+    scores.save(tmp_path / "a.safetensors")
+    two, source = Two(root, tmp_path / "s"), ("--source", str(file))
+    published = ("--attribution", str(tmp_path / "a.safetensors"))
+    assert two.run("init", *source, *TERMS, *two.ledger)[0] == 0
+    assert two.run("commit", *source, *TERMS, *published)[0] == 0
+    described = jobs.training_of(jobs.load_job(file)).described()
+    assert (described.n_train, described.recipe["sellers"]) == (20, 20)
+    code, text = two.run("challenge", *two.ledger)  # the words alone make no sellers
+    assert code == 3
+    assert "'sellers'" in text
+    assert two.run("challenge", *source, *two.ledger)[0] == 0
+    assert two.run("respond", *source, *published)[0] == 0
+    code, text = two.run("verify", *source, *two.ledger)
+    assert (code, text.split(":")[0]) == (0, "ACCEPT")
+    file.write_text(
+        '[recipe]\nkind = "own"\nretrain = "a:b"\nn_train = 9\nn_targets = 1\n' + MODELS
+    )
+    code, text = Two(root, tmp_path / "t").run("init", *source, *two.ledger)
+    assert code == 3
+    assert "data: expected a table, which tells another party what to train on" in text
 
 
 def test_keys(tmp_path):

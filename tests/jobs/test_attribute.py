@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from bank_trainers import N_TARGETS, N_TRAIN
 from click.testing import CliRunner, Result
+from in_process import InProcess
 
 import pyattr
 from pyattr import jobs
 from pyattr.cli import main
 from pyattr.retraining.bank import Bank
-from pyattr.retraining.worker import Outcome, Task, Work, Worker
 
 JOB = """\
 [recipe]
@@ -58,23 +58,6 @@ def call(*arguments: object) -> Result:
 
 def one_process(path: Path, *options: str) -> Result:
     return call("attribute", path, "--workers", "1", *options)
-
-
-class InProcess:
-    """A pool of one worker without a process, for what does not depend on processes."""
-
-    capacity = 1
-
-    def __init__(self, work: Work) -> None:
-        self._worker = Worker(work)
-        self._done: list[Outcome] = []
-
-    def submit(self, task: Task) -> None:
-        self._done.append(self._worker(task))
-
-    def wait(self) -> list[Outcome]:
-        done, self._done = self._done, []
-        return done
 
 
 @pytest.fixture
@@ -214,7 +197,7 @@ def test_damage_is_named(in_process, finished, tmp_path):
     chunk = folder / "bank" / "seed-3" / "c.7.0"
     chunk.write_bytes(chunk.read_bytes()[:-1] + b"\0")
     result = one_process(folder / "job.toml")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "seed-3/c.7.0: expected bytes of CRC-32C" in result.stderr
     assert "Traceback" not in result.output
     chunk.unlink()  # as the message says
@@ -227,7 +210,7 @@ def test_another_job_is_refused_the_bank(finished, tmp_path):
     shutil.copytree(finished, folder)
     (folder / "job.toml").write_text((folder / "job.toml").read_text().replace("quick", "slow"))
     result = one_process(folder / "job.toml")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert (
         "recipe.retrain: expected 'bank_trainers:quick' as in the bank's manifest" in result.stderr
     )
@@ -242,7 +225,7 @@ def test_another_job_is_refused_the_bank(finished, tmp_path):
 )
 def test_a_trainer_that_cannot_work_is_said_at_once(in_process, tmp_path, trainer, words):
     result = one_process(write(tmp_path, trainer=trainer))
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert words in result.stderr
     assert Bank.open(tmp_path / "bank").stored(3) == []
 
@@ -250,13 +233,13 @@ def test_a_trainer_that_cannot_work_is_said_at_once(in_process, tmp_path, traine
 @pytest.mark.parametrize("shard", ["2/2", "1", "-1/2", "a/b"])
 def test_a_wrong_shard_is_refused(tmp_path, shard):
     result = call("worker", write(tmp_path), f"--shard={shard}")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "--shard: expected I/K with 0 <= I < K" in result.stderr
 
 
 def test_a_missing_job_file_is_one_sentence(tmp_path):
     result = call("attribute", tmp_path / "none.toml")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "none.toml" in result.stderr
 
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from pyattr.cli import main
 from pyattr.datasets import load
 from pyattr.jobs import Source, load_job
+from pyattr.jobs.source import training_of
 from pyattr.jobs.training import bank_of
 from pyattr.retraining.worker import Done, Task, Work, Worker
 
@@ -65,6 +66,19 @@ def test_defaults_and_paths(tmp_path):
         ('name = "digits"', 'name = "digits"\npool = 0', "line 5: data.pool: expected a whole number of at"),
         ('name = "digits"', 'name = "digits"\nfeed = "disk"', "line 5: data.feed: invalid enum value 'disk'"),
         ('name = "digits"', 'name = "digits"\nfeed = "ffcv"', "line 5: data.feed: expected 'memory' unless"),
+        ("n_train = 50", "sellers = 1", "line 5: data.sellers: expected a whole number of at least 2"),
+        ("n_train = 50", "sellers = 2.5", "line 5: data.sellers: expected 'int | str | null'"),
+        ("n_train = 50", 'seller_skew = "label"', "data.sellers: expected a number to go with"),
+        (
+            "n_train = 50",
+            'sellers = "o.csv"\nseller_skew = "label"',
+            "line 5: data.sellers: .* got a file, which says who owns what",
+        ),
+        (
+            "n_train = 50",
+            'sellers = 5\nseller_skew = "size"',
+            "line 6: data.seller_skew: invalid enum value 'size'",
+        ),
         ("[models]", "[model]", "line 12: model: expected no such key"),
         ('name = "digits"', 'name = "mnist"', "line 4: data.name: invalid enum value 'mnist'"),
         ('bank = "here"', "bank = 3", "line 1: bank: expected 'str', got 'int'"),
@@ -134,6 +148,16 @@ def test_an_own_retrain_that_is_not_there(tmp_path, old, new, words):
         ('kind = "softmax"', 'kind = "forest"', r"recipe\.kind: expected 'softmax' or 'mlp'"),
         ("n_targets = 4", "n_targets = 0", r"data\.n_targets: expected a whole number"),
         ("n_train = 50", "n_train = 5000", r"data\.n_train: expected at most"),
+        (
+            "n_train = 50",
+            "n_train = 50\nsellers = 51",
+            r"data\.sellers: expected at most 50, one an",
+        ),
+        (
+            "n_train = 50",
+            'n_train = 50\nsellers = "owners.tsv"',
+            r"data\.sellers: expected a number, or a \.npy or \.csv file, got .*owners\.tsv",
+        ),
         (
             "n_train = 50",
             "n_train = 50\npool = 3",
@@ -238,6 +262,12 @@ def test_a_missing_ffcv_says_which_line_to_run(tmp_path, fashion_folder, monkeyp
     monkeypatch.setitem(sys.modules, "ffcv", None)
     text = IMAGES.format(path=fashion_folder).replace("[recipe]", 'feed = "ffcv"\n[recipe]')
     result = CliRunner().invoke(main, ["attribute", str(write(tmp_path, text))])
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "pip install '.[ffcv]'" in result.output
     assert not (tmp_path / "bank").exists()
+
+
+def test_data_lie_relative_to_the_job_file(tmp_path, fashion_folder):
+    (tmp_path / "images").symlink_to(fashion_folder)
+    job = load_job(write(tmp_path, IMAGES.format(path="images")))
+    assert training_of(job).dataset().n_train == 30

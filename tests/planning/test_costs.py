@@ -10,7 +10,7 @@ from cube import smooth_function, with_gap
 
 import pyattr
 from pyattr import Outcome, plan
-from pyattr.planning.table import duration, money, number, size
+from pyattr.planning.quantities import duration, money, number, size
 from pyattr.protocol import Prover, Verifier, run
 from pyattr.protocol.randomness import secret_of
 from pyattr.verification.clusters import ClusterDesign

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load
 
 from pyattr.cli import main
+from pyattr.commands.terms import read_calibration
 from pyattr.errors import ProtocolError
 from pyattr.masks import sample_masks, sample_seeds
 from pyattr.protocol.calibration import (
@@ -384,14 +385,6 @@ def call(*arguments):
     return CliRunner().invoke(main, ["calibrate", *map(str, arguments)])
 
 
-def test_the_commands_have_help_and_an_example():
-    for arguments in (["-h"], ["run", "-h"], ["compare", "-h"]):
-        result = call(*arguments)
-        assert result.exit_code == 0
-        assert "pyattr calibrate" in result.output
-        assert max(map(len, result.output.splitlines())) <= 80
-
-
 def test_own_functions_are_replayed_and_compared(tmp_path):
     files = [tmp_path / name for name in ("ours", "theirs")]
     for file in files:
@@ -401,10 +394,9 @@ def test_own_functions_are_replayed_and_compared(tmp_path):
         assert "332 trainings of 3 targets" in result.output
     result = call("compare", *files)
     assert result.exit_code == 0
-    sentence, record = result.output.splitlines()
-    assert sentence == "All bytes of 300 rows are equal: tolerance 0."
-    assert msgspec.json.decode(record, type=Calibration).tolerance == 0.0
-    assert call("compare", "--json", *files).output == record + "\n"
+    assert result.output == "All bytes of 300 rows are equal: tolerance 0.\n"
+    (tmp_path / "record.json").write_text(call("compare", "--json", *files).stdout)
+    assert read_calibration(tmp_path / "record.json").tolerance == 0.0
 
 
 def job():

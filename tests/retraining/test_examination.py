@@ -82,14 +82,14 @@ def test_classes():
 
 def test_refuses_a_device_that_is_not_there():
     result = call("--device", "cuda:99")
-    assert result.exit_code == 1
-    assert "Error: device: expected" in result.stderr
+    assert result.exit_code == 3
+    assert "Error: --device: expected" in result.stderr
 
 
 def test_without_torch_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyattr.retraining.examination", None)
     result = call()
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "pip install 'pyattr[torch]'" in result.stderr
 
 

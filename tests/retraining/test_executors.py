@@ -211,6 +211,38 @@ def test_a_chunk_that_loses_every_worker_ends_the_run():
         fill(_LosesAll(), [Task(SEED, 0)], 1, CHUNK_ROWS)
 
 
+class _LosesMany(_LosesAll):
+    """A pool that loses a worker over every chunk, until its rows are trained apart."""
+
+    n_waits = 0
+
+    def wait(self) -> list[Done | Lost]:  # type: ignore[override]
+        self.n_waits += 1
+        task = self.tasks.pop(0)
+        return [Done(task) if task.apart else Lost(task, "gone")]
+
+
+def test_where_no_worker_gets_anywhere_it_is_said_soon():
+    """Not once for each of 1000 chunks."""
+    pool = _LosesAll()
+    lost: list[int] = []
+    with pytest.raises(RuntimeError, match="lost 6 workers, the last: gone"):
+        fill(
+            pool,
+            (Task(SEED, k) for k in range(1000)),
+            1000,
+            1,
+            lambda progress: lost.append(progress.n_lost),
+        )
+    assert len(lost) <= 6 * pool.capacity
+
+
+def test_chunks_that_all_lose_workers_are_trained_apart_all_the_same():
+    pool = _LosesMany()
+    assert fill(pool, (Task(SEED, k) for k in range(100)), 100, 1).n_done == 100
+    assert pool.n_waits == 400
+
+
 class _Instant(_LosesAll):
     """A pool that does nothing, at once."""
 

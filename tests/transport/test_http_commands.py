@@ -19,7 +19,7 @@ from two_parties import exchange
 
 import pyattr
 from pyattr.commands import serve as commands
-from pyattr.commands.failure import INTERRUPTED, SessionCommand
+from pyattr.commands.failure import INTERRUPTED, Command
 from pyattr.commands.options import ERROR, EXIT_CODES
 from pyattr.commands.terms import subject_of
 from pyattr.masks import sample_masks, sample_seeds
@@ -234,7 +234,7 @@ def test_a_token_is_long_and_private(tmp_path, content, mode):
     ],
 )
 def test_nothing_that_goes_wrong_looks_like_an_outcome(raised, code):
-    @click.command("test", cls=SessionCommand)
+    @click.command("test", cls=Command)
     def command() -> None:
         raise raised
 

@@ -15,8 +15,8 @@ from pyattr.masks import sample_masks, sample_seeds
 from pyattr.protocol.records import records_digest
 from pyattr.retraining.ensemble import Ensemble, MLPRecipe, SoftmaxRecipe
 from pyattr.retraining.image_models import image_ensemble
+from pyattr.subject.words import checked_recipe
 from pyattr.transport.job import Job, image_job, imported_job, job_of_recipe
-from pyattr.transport.recipe import checked_recipe
 
 DIGITS = ("digits", "softmax", 60, 5)
 

@@ -1,0 +1,103 @@
+"""`pyattr check`: verify published scores with a job's own models, and keep the verdict."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pyattr.commands.failure import Command
+from pyattr.commands.options import EXIT_CODES, FILE, json_option
+from pyattr.commands.output import answer, say, stages
+from pyattr.errors import bad_value
+
+if TYPE_CHECKING:
+    from pyattr.attribution import Attribution
+    from pyattr.interface import Retrain
+    from pyattr.jobs import Job
+    from pyattr.verification import Verdict
+
+__all__ = ["check_command"]
+
+
+@click.command("check", cls=Command)
+@click.argument("job_file", metavar="JOB.toml", type=FILE)
+@click.option("--attribution", type=FILE, help="Published scores; else the job's own.")
+@click.option("--epsilon", type=float, default=0.05, show_default=True, help="Gap, in Var f.")
+@click.option("--delta", type=float, default=0.05, show_default=True, help="False acceptances.")
+@click.option("--bound", default="chi2", show_default=True, help="As for pyattr.verify; or proof.")
+@click.option("--clip", type=float, help="b, for bounds of clipped outputs.")
+@click.option("--nonlinearity", type=float, default=0.02, show_default=True, help="Odd share.")
+@click.option("--budget", type=int, help="Most trainings; else as many as honest scores need.")
+@click.option("--seed", type=int, help="Secret of the verifier; else drawn.")
+@click.option("--sum", "of_sum", is_flag=True, help="Verify the mean of the targets alone.")
+@click.option("--weights", type=FILE, help="CSV: verify the sum with these weights.")
+@click.option("--simultaneous", is_flag=True, help="Upper limits of all targets at once.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("verdict.json"),
+    show_default=True,
+    help="File for the verdict.",
+)
+@json_option
+def check_command(
+    job_file: Path,
+    attribution: Path | None,
+    of_sum: bool,
+    weights: Path | None,
+    out: Path,
+    **options: Any,
+) -> None:
+    """Verify scores with models of your own, trained as a job file says.
+
+    The verdict is written for `pyattr price` and `pyattr select`. Exits with 0 for ACCEPT, 1 for
+    ABORT, 2 for INCONCLUSIVE, 3 if there is no verdict.
+
+    \b
+    Example:
+      pyattr check job.toml --attribution scores.safetensors --sum
+    """
+    import msgspec
+
+    from pyattr import jobs
+    from pyattr.attribution import load_attribution
+    from pyattr.uses import Certificate, files
+
+    if not out.absolute().parent.is_dir():
+        raise bad_value("out", "a file in a folder that exists", out)
+    job = jobs.load_job(job_file)
+    scores = load_attribution(attribution or job.out_folder / "attribution.safetensors")
+    chosen = None if weights is None else files.read_weights(weights, scores.n_targets)
+    summed = of_sum or chosen is not None
+    if summed and chosen is None:
+        from pyattr.uses.values import target_weights
+
+        chosen = target_weights(None, scores.n_targets)
+    verdict = _verdict(job, scores, chosen, options)
+    certificate = Certificate.of(verdict, chosen)
+    certificate.save(out)
+    record = msgspec.to_builtins(certificate)
+    answer("check/1", record, f"{verdict.outcome}: {verdict.reason}")
+    say(f"{verdict.n_retrained} trainings; the verdict is in {out}.")
+    sys.exit(EXIT_CODES[verdict.outcome.value])
+
+
+def _verdict(
+    job: Job, scores: Attribution, weights: Any | None, options: dict[str, Any]
+) -> Verdict:
+    """Verify the scores, or their sum."""
+    from pyattr.jobs import Source
+    from pyattr.uses import SummedRetrain, summed
+    from pyattr.verification import verify
+
+    retrain: Retrain = Source(job)()
+    if weights is not None:
+        retrain, scores = SummedRetrain(retrain, weights), summed(scores, weights)
+    with stages() as tell:
+        return verify(
+            retrain, scores, p=job.models.p, progress=partial(tell, "train"), **options
+        )
