@@ -19,14 +19,15 @@ def blocks(language: str) -> list[str]:
 
 def test_the_example_accepts_the_honest_scores_and_aborts_the_halved(monkeypatch):
     monkeypatch.setattr("secrets.randbits", lambda bits: 1)  # the same challenge in every run
-    (code,) = blocks("python")
+    code = "".join(blocks("python"))
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
-    first, second = printed.getvalue().splitlines()
+    first, second, recorded = printed.getvalue().splitlines()
     assert first.split()[0] == "ACCEPT"
     assert int(first.split()[1]) <= 200
     assert second == "ABORT"
+    assert recorded == "ACCEPT"
 
 
 def test_commands_are_one_line_each_and_ci_finds_the_test_command():

@@ -357,7 +357,13 @@ class SufficientStatistics:
     # -- files -----------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write to a safetensors file, whole or not at all."""
+        """Write to a safetensors file, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or path
+            File to write or replace.
+        """
         tensors = {name: on_host(value) for name, value in self._sums()}
         tensors |= {"centre": self.scale.centre, "step": self.scale.step}
         write_file(Path(path), tensors, {**METADATA, "n_masks": str(self.n_masks)})
@@ -365,6 +371,15 @@ class SufficientStatistics:
     @classmethod
     def load(cls, path: str | Path) -> SufficientStatistics:
         """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path
+            A safetensors file; no code in it is ever run.
+
+        Returns
+        -------
+        SufficientStatistics
 
         Raises
         ------

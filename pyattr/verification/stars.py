@@ -106,7 +106,7 @@ class StarDesign:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Partners at each rate, in proportion to |w_j| as far as whole numbers go."""
+        """Partners at each rate, in proportion to ``|w_j|`` as far as whole numbers go."""
         share = np.abs(self.noise_rates.weights) / self.noise_rates.cost
         counts = np.ones(share.size, dtype=np.int64)
         for _ in range(self.n_partners - share.size):

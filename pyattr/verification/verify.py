@@ -118,6 +118,10 @@ def verify(
     Whatever a failing training raises comes through, with the trainings finished before it (gap method):
     ``verify(error.completed, attribution, seed=..., ...)`` goes on without repeating them.
 
+    References
+    ----------
+    Karchmer, Pawelczyk, Neel 2025; gap estimation: `pyattr.verification.gap`.
+
     Examples
     --------
     >>> import numpy as np, pyattr
@@ -127,10 +131,6 @@ def verify(
     <Outcome.ACCEPT: 'ACCEPT'>
     >>> pyattr.verify(retrain, pyattr.Attribution(scores=truth / 2), seed=1).outcome
     <Outcome.ABORT: 'ABORT'>
-
-    References
-    ----------
-    Karchmer, Pawelczyk, Neel 2025; gap estimation: `pyattr.verification.gap`.
     """
     criterion = Criterion(
         epsilon, delta, p, bound, relative, nonlinearity, intercept, clip, simultaneous

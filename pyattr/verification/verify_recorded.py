@@ -92,6 +92,10 @@ def verify_recorded(
     than 8,192 rows unpacked; time: three passes over the packed masks for each such group of targets.
     Subsets of a fixed size ``p n_train`` change the estimate by 1/n_train of itself.
 
+    References
+    ----------
+    `pyattr.verification.recorded` has the estimator and its limits.
+
     Examples
     --------
     >>> import numpy as np, pyattr
@@ -105,10 +109,6 @@ def verify_recorded(
     >>> half = pyattr.Attribution(scores=truth / 2)
     >>> pyattr.verify_recorded(masks, outputs, half, held_out=True).outcome
     <Outcome.ABORT: 'ABORT'>
-
-    References
-    ----------
-    `pyattr.verification.recorded` has the estimator and its limits.
     """
     criterion = Criterion(
         epsilon,
