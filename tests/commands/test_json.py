@@ -149,7 +149,7 @@ def test_check_price_select_and_report(tmp_path):
     record, said = run("select", scores, "-n", 5, "--unverified", "--job", job, "--random", 8)
     assert "measured (8 models, 8 random)" in said
     result = CliRunner().invoke(main, ["report", str(scores.parent), "--json"])
-    assert check(result.stdout) == {"file": str(scores.parent / "report.html")}
+    assert check_record(result.stdout) == {"file": str(scores.parent / "report.html")}
     assert result.stderr == f"{scores.parent / 'report.html'}\n"
 
 
