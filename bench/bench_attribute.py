@@ -123,11 +123,11 @@ translate = 0
 cutout = 0
 
 [models]
-count = 1024
-held_out = 128
+count = 384
+held_out = 32
 chunk = 16
 """,
-        0.08,
+        0.12,
     ),
 }
 N_SELLERS, SKEW = 25, 0.3
