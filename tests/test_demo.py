@@ -12,10 +12,15 @@ from typing import Any
 import demo_run
 import numpy as np
 import pytest
+from accepting import verdict_of
 
-from pyattr import demo
+from pyattr import Attribution, demo, verify
+from pyattr.demo import cases as cases_module
+from pyattr.demo.cases import Case, Judged
 from pyattr.demo.experiment import _sellers
-from pyattr.demo.results import findings, plain
+from pyattr.demo.results import findings, payments, plain
+from pyattr.uses import summed
+from pyattr.verification.scores import LinearScores
 
 SCORE_LIES = ["halved", "favoured", "zeroed", "noisy", "another_model"]
 SESSION_LIES = ["session_half", "session_scores", "session_late"]
@@ -34,7 +39,7 @@ def cases(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_results_are_json_and_name_their_schema(results: dict[str, Any]) -> None:
     again = json.loads(json.dumps(results, allow_nan=False))
     assert again == results
-    assert results["schema"] == "pyattr-demo/1"
+    assert results["schema"] == "pyattr-demo/2"
     assert set(results) == {
         "schema", "created", "config", "dataset", "model_name", "other_model_name", "recipe",
         "packages", "platform", "prover", "cases", "findings", "quality", "examples", "payments",
@@ -117,16 +122,84 @@ def test_payments(results: dict[str, Any]) -> None:
     assert honest.sum() == pytest.approx(100.0, rel=1e-4)
     assert rows["halved"]["at_price"] == pytest.approx(honest / 2, rel=1e-4)
     assert rows["halved"]["of_pot"] == pytest.approx(rows["honest"]["of_pot"], rel=1e-4)
+    # The bonus is more than the budget has: everyone else is paid less, in proportion.
     assert rows["favoured"]["at_price"][1] > 2 * honest[1]
-    assert np.delete(rows["favoured"]["at_price"], 1) == pytest.approx(
-        np.delete(honest, 1), rel=1e-4
-    )
-    assert rows["zeroed"]["at_price"][2] == 0.0
+    others = np.delete(rows["favoured"]["at_price"], 1) / np.delete(honest, 1)
+    assert others == pytest.approx(np.full(4, others[0]), rel=1e-4)
+    assert others[0] < 1.0
+    assert rows["zeroed"]["at_price"] == pytest.approx(honest * [1, 1, 0, 1, 1], rel=1e-4)
+    assert all(sum(row["at_price"]) <= 100.001 for row in rows.values())
     assert all(sum(row["of_pot"]) == pytest.approx(100.0, rel=1e-4) for row in rows.values())
     assert (
         sum(seller["n_examples"] for seller in results["payments"]["sellers"])
         == demo_run.CONFIG.n_train
     )
+
+
+def test_limits_of_payments_rest_on_the_verdict_about_the_mean(results: dict[str, Any]) -> None:
+    limits, rows = results["payments"]["limits"], results["payments"]["rows"]
+    assert limits["outcome"] == "ACCEPT"
+    assert limits["verified"]
+    assert limits["confidence"] == pytest.approx(0.9)
+    for low, paid, high in zip(limits["lower"], rows[0]["at_price"], limits["upper"], strict=True):
+        assert low <= paid <= high
+    assert rows[2]["key"] == "favoured"
+    assert rows[2]["at_price"][1] > limits["upper"][1]  # the bonus is ruled out
+
+
+def paid_to(
+    scores: Attribution, owners: Any, accepted: Attribution | None = None
+) -> dict[str, Any]:
+    """Payments by honest scores, with a verdict about their mean or that of others."""
+    verdict = verdict_of(summed(accepted or scores), 0.1)
+    judged = Judged(
+        Case("honest", "honest", "honest"), LinearScores.of(scores), *(verdict,) * 3, 0, {}
+    )
+    return payments([judged], scores, verdict, owners)
+
+
+def test_nobody_gains_by_moving_harmful_images_to_another_name() -> None:
+    scores = Attribution(np.random.default_rng(0).standard_normal((200, 4)))
+    owners = _sellers(200, seed=3)
+    moved = owners.copy()
+    moved[(owners == 0) & (scores.scores.mean(axis=1) < 0)] = 1
+    assert not np.array_equal(owners, moved)
+    before, after = paid_to(scores, owners), paid_to(scores, moved)
+    assert after["rows"] == before["rows"]
+
+
+def test_scores_that_nobody_accepted_have_no_limits() -> None:
+    scores = Attribution(np.random.default_rng(0).standard_normal((200, 4)))
+    owners = _sellers(200, seed=3)
+    assert paid_to(scores, owners)["limits"]["verified"]
+    limits = paid_to(scores, owners, Attribution(scores.scores + 1.0))["limits"]
+    assert not limits["verified"]
+    assert limits["lower"] is limits["upper"] is None
+
+
+def test_the_mean_is_judged_by_models_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = Attribution(np.random.default_rng(0).standard_normal((40, 4)))
+
+    def outputs(masks: Any, seeds: Any) -> Any:
+        noise = (seeds % np.uint64(1009)).astype(np.float64) / 1009
+        return (masks.unpack() @ scores.scores + noise[:, None]).astype(np.float32)
+
+    outputs.n_train, outputs.n_targets = 40, 4  # type: ignore[attr-defined]
+    meter = cases_module.Metered(outputs)  # type: ignore[arg-type]
+    before: list[int] = []
+
+    def noting(retrain: Any, *arguments: Any, **words: Any) -> Any:
+        before.append(meter.n_trained)
+        return verify(retrain, *arguments, **words)
+
+    monkeypatch.setattr(cases_module, "verify", noting)
+    terms = cases_module.Terms(0.05, 0.05, 400, seed=1)
+    judged, of_mean = cases_module.judge_scores(
+        meter, scores, [], {"honest": 0}, terms, lambda done, planned: None
+    )
+    assert before[-1] == meter.n_trained > 0
+    assert of_mean.n_targets == 1
+    assert of_mean.n_retrained <= judged[0].gap.n_retrained
 
 
 def test_sellers_own_equal_random_parts() -> None:

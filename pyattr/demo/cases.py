@@ -13,9 +13,12 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from pyattr.attribution import Attribution
 from pyattr.interface import Retrain
 from pyattr.masks import Masks
 from pyattr.retraining.ensemble import Ensemble
+from pyattr.uses import SummedRetrain, summed
+from pyattr.uses.values import target_weights
 from pyattr.verification import ClusterDesign, Verdict, verify
 from pyattr.verification.cheats import (
     AnotherModel,
@@ -191,7 +194,7 @@ def score_lies(
 
 def judge_scores(
     retrain: Metered,
-    honest: HasScores,
+    honest: Attribution,
     lies: Sequence[tuple[Case, ScoreLie]],
     n_prover: dict[str, int],
     terms: Terms,
@@ -202,7 +205,7 @@ def judge_scores(
     Parameters
     ----------
     retrain : Metered
-    honest : HasScores
+    honest : Attribution
     lies : sequence of (Case, ScoreLie)
     n_prover : dict of str to int
         Models behind the scores of a case, by key; "honest" is the default.
@@ -213,9 +216,9 @@ def judge_scores(
     -------
     judged : list of Judged
         The honest prover first.
-    simultaneous : Verdict
-        Of the honest scores by the gap method, from the same models, with limits that hold for all
-        targets at once.
+    of_mean : Verdict
+        Of the honest scores' mean over targets by the gap method, from the same models: what sellers are
+        paid by.
     """
     remembered = _Remembered(retrain)
     judged: list[Judged] = []
@@ -237,13 +240,12 @@ def judge_scores(
     known = judged[0].gap.details
     design = ClusterDesign(known["n_clusters"], known["n_leaves"], rho=known["rho"])
     same_models = verify(
-        remembered,
-        honest,
+        SummedRetrain(remembered, target_weights(None, honest.n_targets)),
+        summed(honest),
         epsilon=terms.epsilon,
         delta=terms.delta,
         seed=terms.seed,
         design=design,
-        simultaneous=True,
     )
     progress(planned, planned)
     return judged, same_models

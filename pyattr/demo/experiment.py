@@ -39,7 +39,7 @@ Array = npt.NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
 """Called with a stage in words, what is done of it and what is planned."""
 
-SCHEMA: Final = "pyattr-demo/1"
+SCHEMA: Final = "pyattr-demo/2"
 _P = 0.5
 _PACKAGES = ("numpy", "scipy", "torch", "scikit-learn")
 _OTHER: Final = {"softmax": "mlp", "mlp": "softmax"}
@@ -110,7 +110,7 @@ def run(
     with clock.stage("other model"):
         other = _other_scores(config, dataset, honest, seeds, tell)
     with clock.stage("verifier"):
-        judged, simultaneous = _judge_all(ensemble, honest, other, owners, config, seeds, tell)
+        judged, of_mean = _judge_all(ensemble, honest, other, owners, config, seeds, tell)
     with clock.stage("reference"):
         reference = _reference(ensemble, honest, config, seeds, tell)
         masks = sample_masks(config.n_held_out, config.n_train, _P, seeds.held_out_masks)
@@ -127,7 +127,7 @@ def run(
         "findings": findings(cases),
         "quality": held_out,
         "examples": examples(honest, dataset, targets, owners),
-        "payments": payments(judged, simultaneous, variance, owners),
+        "payments": payments(judged, honest, of_mean, owners),
         "reference": plain({"n_models": reference.n_retrained, "gap": reference.gap}),
         "seconds": plain(clock.seconds | {"total": clock.total}),
     }
@@ -146,7 +146,7 @@ def _judge_all(
     terms = Terms(config.epsilon, config.delta, config.most_trainings, seeds.verifier)
     n_honest = config.models_per_example * config.n_train
     n_other = config.other_models_per_example * config.n_train
-    judged, simultaneous = judge_scores(
+    judged, of_mean = judge_scores(
         Metered(ensemble),
         honest,
         score_lies(owners, other, _IN_THE_TABLE[_OTHER[config.model]], seeds.noise),
@@ -155,7 +155,7 @@ def _judge_all(
         _stage(tell, "verifier: judge scores and lies about them"),
     )
     stage = _stage(tell, "both: interactive sessions")
-    return judged + judge_sessions(ensemble, honest, n_honest, terms, stage), simultaneous
+    return judged + judge_sessions(ensemble, honest, n_honest, terms, stage), of_mean
 
 
 def _stage(tell: Progress, stage: str) -> Callable[[int, int], None]:

@@ -13,17 +13,21 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from pyattr.attribution import Attribution
 from pyattr.demo.cases import SELLER_NAMES, Judged
 from pyattr.reports.words import in_words
+from pyattr.uses import Certificate, price
+from pyattr.uses.pricing import payments_of
+from pyattr.uses.values import target_weights, weighted_sum
 from pyattr.verification import Outcome, Verdict
 from pyattr.verification.cheats import added_gap
-from pyattr.verification.scores import HasScores, LinearScores
+from pyattr.verification.scores import HasScores
 
 __all__ = ["case_record", "findings", "payments", "plain"]
 
 Array = npt.NDArray[np.float64]
 
-POT: Final = 100.0  # currency units that honest scores are paid in total
+POT: Final = 100.0  # currency units: the budget
 P: Final = 0.5
 _DETAILS: Final = (
     "n_clusters", "n_leaves", "rho", "n_opening", "n_lost", "n_looks", "n_pilot", "n_planned",
@@ -165,62 +169,74 @@ def findings(cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def payments(
-    judged: Sequence[Judged], simultaneous: Verdict, variance: Array, owners: npt.NDArray[np.int64]
+    judged: Sequence[Judged],
+    honest: Attribution,
+    of_mean: Verdict,
+    owners: npt.NDArray[np.int64],
 ) -> dict[str, Any]:
-    """What each seller would be paid for each published attribution.
+    """What each seller would be paid for each published attribution; see `pyattr.uses.pricing`.
 
-    A seller earns the sum, over targets and its examples, of its scores, if that is positive.
+    The value of an image is the mean of its scores over targets.
 
     Parameters
     ----------
     judged : sequence of Judged
         The honest prover first.
-    simultaneous : Verdict
-        Of the honest scores, with upper limits that hold for all targets at once.
-    variance : (n_targets,) float64
-        Var f.
+    honest : Attribution
+        Its scores.
+    of_mean : Verdict
+        Of their mean over targets.
     owners : (n_train,) int64
         Seller of each example.
 
     Returns
     -------
     dict
-        ``at_price``: in currency units at the price a score point at which honest scores cost 100 in
-        all. ``of_pot``: a pot of 100 split in proportion.
+        ``at_price``: by the rule "price", in currency units, at the price a score point at which honest
+        scores cost the whole budget of 100. ``of_pot``: the budget, by the rule "proportional". ``limits``
+        of the honest payments at that price, null where `of_mean` is no ACCEPT.
     """
+    weights = target_weights(None, honest.n_targets)
+    values = [weighted_sum(one.published.scores, weights) for one in judged]
+    unit_price = POT / max(float(np.maximum(values[0], 0.0).sum()), 1e-12)
+    paid = price(
+        honest,
+        POT,
+        rule="price",
+        unit_price=unit_price,
+        owners=[SELLER_NAMES[owner] for owner in owners],
+        verdict=Certificate.of(of_mean, weights),
+        allow_unverified=True,
+    )
+    rows = [
+        {"key": one.case.key, "title": one.case.title, "truth": one.case.truth}
+        | {"at_price": plain(_paid(owners, payments_of("price", value, POT, unit_price)))}
+        | {"of_pot": plain(_paid(owners, payments_of("proportional", value, POT, None)))}
+        for one, value in zip(judged, values, strict=True)
+    ]
     sizes = np.bincount(owners, minlength=len(SELLER_NAMES))
-    honest = _earned(judged[0].published, owners)
-    price = POT / max(float(honest.sum()), 1e-12)
-    rows = []
-    for one in judged:
-        earned = _earned(one.published, owners)
-        of_pot = POT * earned / max(float(earned.sum()), 1e-12)
-        rows.append(
-            {"key": one.case.key, "title": one.case.title, "truth": one.case.truth}
-            | {"at_price": plain(price * earned), "of_pot": plain(of_pot)}
-        )
-    # Σ_i p(1-p)(a_i - a*_i)² ≤ gap: any sum of |G| errors is at most √(|G| gap / (p(1-p))).
-    gaps = np.maximum(simultaneous.gap_upper, 0.0) * variance
-    bounds = np.sqrt(sizes[:, None] * gaps[None, :] / (P * (1.0 - P)))
-    at_epsilon = np.sqrt(sizes[:, None] * simultaneous.epsilon * variance / (P * (1.0 - P)))
+    at = [paid.sellers.names.index(name) for name in SELLER_NAMES]
+    verified = paid.basis.verified
     return {
         "sellers": [
             {"name": name, "n_examples": int(size)}
             for name, size in zip(SELLER_NAMES, sizes, strict=True)
         ],
         "pot": POT,
-        "price": plain(price),
+        "price": plain(unit_price),
         "rows": rows,
-        "worst_case_error": {
-            "per_target_median": plain(np.median(bounds, axis=1)),
-            "at_price": plain(price * bounds.sum(axis=1)),
-            "at_price_for_epsilon": plain(price * at_epsilon.sum(axis=1)),
+        "limits": {
+            "outcome": of_mean.outcome.value,
+            "verified": verified,
+            "confidence": paid.basis.confidence,
+            "vacuous": paid.vacuous,
+            "error": plain(unit_price * paid.value_error[at]),
+            "lower": plain(paid.lower[at]) if verified else None,
+            "upper": plain(paid.upper[at]) if verified else None,
         },
     }
 
 
-def _earned(published: LinearScores, owners: npt.NDArray[np.int64]) -> Array:
-    """Sum of scores of each seller, at least 0, (n_sellers,) float64."""
-    totals = published.scores.sum(axis=1, dtype=np.float64)
-    earned: Array = np.maximum(np.bincount(owners, totals, minlength=len(SELLER_NAMES)), 0.0)
-    return earned
+def _paid(owners: npt.NDArray[np.int64], examples: Array) -> Array:
+    """Sum of each seller's examples, (n_sellers,) float64."""
+    return np.bincount(owners, examples, minlength=len(SELLER_NAMES)).astype(np.float64)

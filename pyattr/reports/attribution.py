@@ -37,6 +37,7 @@ _SHOWN_SUBJECTS: Final = 6
 _SHOWN_SCATTERS: Final = 4
 _SHOWN_OVERALL: Final = 12
 _SHOWN_ROWS: Final = 40
+_MOST_TILES: Final = 5  # in a row
 _MOST_SCORES: Final = 50_000  # numbers in the CSV of all scores
 _MOST_EXAMPLES: Final = 20_000  # rows in the CSV of the strongest examples
 _MOST_PER_TARGET: Final = 1_000  # targets whose figures stand in the JSON as well
@@ -146,7 +147,9 @@ def _tiles(
     if quality.mislabel_auc is not None:
         says = "AUC of finding the labels that were changed"
         tiles.append((digits(quality.mislabel_auc), "", says))
-    tiles.append((large(quality.fit.n_used), "", f"models that {quality.fit.method} was fitted to"))
+    if len(tiles) < _MOST_TILES:
+        says = f"models that {quality.fit.method} was fitted to"
+        tiles.append((large(quality.fit.n_used), "", says))
     return tiles if len(tiles) > 2 else sizes + tiles
 
 

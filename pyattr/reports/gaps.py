@@ -82,7 +82,8 @@ class Gaps:
     def tile(self) -> tuple[str, str, str]:
         """The largest upper limit, as a figure."""
         unit = "" if self.relative else "in squared output units"
-        says = f"upper limit of the gap at the worst target; ε = {self.epsilon:g} was allowed"
+        where = "" if len(self.outcomes) == 1 else " at the worst target"
+        says = f"upper limit of the gap{where}; ε = {self.epsilon:g} was allowed"
         return gap_words(float(np.max(self.upper))), unit, says
 
     def charts(self) -> dict[str, Any]:

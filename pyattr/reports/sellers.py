@@ -100,7 +100,7 @@ class Holdings:
             numbers = [of[seller] for _, of in counts]
             rows.append([seller, digits(weight[seller]), *numbers, *words])
         header = ["seller", "mean size of score", *(name for name, _ in counts)]
-        return cls(header + (["labels"] if names else []), rows, labels, names)
+        return cls(header + (["examples by label"] if names else []), rows, labels, names)
 
     def file(self) -> Download:
         """All of it."""
@@ -113,4 +113,4 @@ class Holdings:
 def _in_words(names: list[str], counts: list[int]) -> str:
     """Labels that there are, the most frequent first."""
     there = [(n, name) for n, name in zip(counts, names, strict=True) if n]
-    return ", ".join(f"{n:,} × {name}" for n, name in sorted(there, key=lambda pair: -pair[0]))
+    return ", ".join(f"{name}: {n:,}" for n, name in sorted(there, key=lambda pair: -pair[0]))

@@ -179,8 +179,9 @@ def _reason(
     outcome = overall(outcomes)
     if outcome is Outcome.ACCEPT:
         noted = f" ({'; '.join(warnings)})" if warnings else ""
+        which = "the only target" if n == 1 else f"all {n} targets"
         return (
-            f"the upper limit of the gap is at most ε = {epsilon:g} for all {n} targets, if "
+            f"the upper limit of the gap is at most ε = {epsilon:g} for {which}, if "
             f"{BOUNDS[found.bound].assumption}{noted}"
         )
     if outcome is Outcome.ABORT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,31 @@ def test_what_was_published_is_verified(finished):
     assert pyattr.verify(retrain, halved, seed=1).outcome == "ABORT"
 
 
+def test_sellers_are_verified_paid_and_chosen_by_commands(finished, tmp_path):
+    place = tmp_path / "job"
+    shutil.copytree(finished, place)
+    scores = place / "attribution" / "attribution.safetensors"
+
+    def call(*words: object) -> Result:
+        return CliRunner().invoke(main, [str(word) for word in words])
+
+    checked = call("check", place / "job.toml", "--seed", 1)
+    assert checked.exit_code == 0, checked.output
+    verdict = json.loads((place / "attribution" / "verdict.json").read_text())
+    assert (verdict["n_train"], verdict["n_targets"]) == (20, 4)
+    paid = json.loads(call("price", scores, "--budget", 100, "--json").stdout)
+    assert [seller["n_examples"] for seller in paid["sellers"]] == [1] * 20  # a mask bit each
+    assert paid["verified"]
+    chosen = call("select", scores, "-n", 5, "--job", place / "job.toml", "--random", 8, "--json")
+    assert json.loads(chosen.stdout)["measured"]["gain"] > 0
+    published = pyattr.load_attribution(scores)
+    halved = pyattr.Attribution(scores=published.scores / 2, intercept=published.intercept)
+    halved.save(tmp_path / "half")
+    refused = call("check", place / "job.toml", "--seed", 1, "--attribution", tmp_path / "half")
+    assert refused.exit_code == 1
+    assert json.loads((tmp_path / "verdict.json").read_text())["outcome"] == "ABORT"
+
+
 @pytest.mark.parametrize(
     ("data", "entry"),
     [
@@ -136,5 +162,5 @@ def test_files_are_found_beside_the_job_file(tmp_path, monkeypatch):
     monkeypatch.chdir(Path(__file__).parent)
     path = write(tmp_path, 'sellers = "none.csv"')
     result = attribute(path)
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert str(tmp_path / "none.csv") in result.stderr

@@ -70,6 +70,18 @@ def test_failure_is_reported_as_such(results: dict[str, Any]) -> None:
     assert "let the prover" not in html
 
 
+def test_limits_of_pay_are_those_of_the_results(page: Page, results: dict[str, Any]) -> None:
+    limits = results["payments"]["limits"]
+    between = f"between {limits['lower'][0]:.0f} and {limits['upper'][0]:.0f}"
+    assert between in page.words
+    assert "It rules out a bonus" in page.words
+    results["payments"]["limits"] |= {"verified": False, "lower": None, "upper": None}
+    results["payments"]["limits"]["outcome"] = "INCONCLUSIVE"
+    words = Page(render(results)).words
+    assert "So nothing is promised about pay." in words
+    assert between not in words
+
+
 def test_bars_are_cut_only_beyond_the_end() -> None:
     row = {"title": "favours", "at_price": [20.0, 250.0, 20.0]}
     svg = str(pay_chart(row, "ABC", [20.0, 21.0, 20.5], 60.0, "p"))
