@@ -33,11 +33,16 @@ def test_owners_in_order_or_by_number(tmp_path):
     ("text", "message"),
     [
         ("seller\na\nb\n", "sellers: expected 3 rows under a header, one for each example, got 2"),
-        ("owner\na\nb\nc\n", "sellers: expected a column 'seller' with a value in each row"),
-        ("example,seller\n0,a\n1,\n2,c\n", "sellers: expected a column 'seller' with a value"),
+        ("owner\na\nb\nc\n", "sellers: expected one column 'seller', got 0"),
+        ("", "sellers: expected 3 rows under a header, one for each example, got 0"),
+        ("example,seller\n0,a\n1,\n2,c\n", "sellers: expected a 'seller' in each row"),
         ("example,seller\n0,a\n0,b\n2,c\n", "sellers: expected each example from 0 to 2 once"),
         ("example,seller\n1,a\n2,b\n3,c\n", "sellers: expected each example from 0 to 2 once"),
         ('seller\n"a\nb\nc\n', "sellers: expected a CSV file"),
+        ("example,seller\n0,Doe, J\n1,Doe, K\n2,c\n", "sellers: expected rows of 2 cells .*line 2"),
+        ("seller,example\na,0\nb,1\nc\n", "sellers: expected rows of 2 cells .*line 4"),
+        ("seller,seller\na,b\na,b\na,b\n", "sellers: expected one column 'seller', got 2"),
+        ("owner,owner\na,b\na,b\na,b\n", "sellers: expected one column 'seller', got 0"),
     ],
 )
 def test_wrong_tables_are_refused(tmp_path, text, message):
