@@ -30,12 +30,14 @@ __all__ = [
     "read_weights",
     "selection_csv",
     "selection_record",
+    "without_formula",
     "write_json",
     "write_text",
 ]
 
 PRICE_SCHEMA: Final = "pyattr-price/1"
 SELECT_SCHEMA: Final = "pyattr-select/1"
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets run
 
 
 def read_owners(path: Path, n_train: int) -> list[str]:
@@ -201,6 +203,14 @@ def selection_csv(selection: Selection) -> str:
     return _csv(("example", "seller", "value"), rows)
 
 
+def without_formula(words: str) -> str:
+    """Text for a cell of a CSV: an apostrophe in front of what a spreadsheet would take for a formula.
+
+    Sellers choose their names, and whoever pays them opens the file.
+    """
+    return f"'{words}" if words.startswith(_FORMULA) else words
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file whole: a reader sees the old content or the new."""
     with whole_file(path) as file:
@@ -228,7 +238,9 @@ def _csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows(
+        [without_formula(cell) if isinstance(cell, str) else cell for cell in row] for row in rows
+    )
     return text.getvalue()
 
 

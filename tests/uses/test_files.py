@@ -77,6 +77,19 @@ def test_a_row_for_each_seller_and_for_each_example():
     assert [float(row["value"]) for row in examples] == [2.0, 1.0, -1.0, 1.0]
 
 
+def test_names_of_sellers_are_no_formulas():
+    owners = ['=HYPERLINK("http://x")', "@a", "-1", "+49", "\tb", "a=b"]
+    scores = Attribution(np.array([3.0, -1.0, 1.0, 1.0, 1.0, 1.0]))
+    made = price(scores, 6.0, owners=owners, allow_unverified=True)
+    chosen = select(scores, 1, owners=owners, allow_unverified=True)
+    shown = [f"'{name}" for name in owners[:5]] + ["a=b"]
+    for text in (files.payments_csv(made), files.examples_csv(made)):
+        assert [row["seller"] for row in rows_of(text)] == shown
+    assert [row["value"] for row in rows_of(files.examples_csv(made))][1] == "-1.0"
+    assert rows_of(files.selection_csv(chosen))[0]["seller"] == shown[0]
+    assert files.payments_record(made)["sellers"][0]["seller"] == owners[0]
+
+
 def test_json_has_everything_and_no_numbers_that_are_none(tmp_path):
     made = price(SCORES, 8.0, rule="signed", allow_unverified=True)
     record = files.payments_record(made, lie_costs(SCORES, made))
