@@ -9,11 +9,11 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
+
+from pyattr.uses.files import without_formula
 
 __all__ = ["Download", "csv_file", "json_file"]
-
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets run
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,7 @@ def _cell(value: object) -> str:
         return f"{value:.7g}" if math.isfinite(value) else ""
     if isinstance(value, int):
         return str(value)
-    words = str(value)
-    return f"'{words}" if words.startswith(_FORMULA) else words
+    return without_formula(str(value))
 
 
 def json_file(name: str, says: str, value: Mapping[str, Any]) -> Download:

@@ -30,12 +30,14 @@ __all__ = [
     "read_weights",
     "selection_csv",
     "selection_record",
+    "without_formula",
     "write_json",
     "write_text",
 ]
 
 PRICE_SCHEMA: Final = "pyattr-price/1"
 SELECT_SCHEMA: Final = "pyattr-select/1"
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets run
 
 
 def read_owners(path: Path, n_train: int) -> list[str]:
@@ -84,14 +86,27 @@ def _column(name: str, path: Path, column: str, index: str, n: int) -> list[str]
     """Values of a column, in the order of the index."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
+            reader = csv.reader(file, strict=True)
+            lines = [(reader.line_num, row) for row in reader if row]
     except (csv.Error, UnicodeDecodeError) as error:
         raise bad_value(name, "a CSV file", f"{path}: {error}") from error
-    if len(rows) != n:
-        raise bad_value(name, f"{n} rows under a header, one for each {index}", len(rows))
-    if any(row.get(column) in (None, "") for row in rows):
-        raise bad_value(name, f"a column {column!r} with a value in each row", f"{path}")
-    if index not in rows[0]:
+    if len(lines) != n + 1:
+        expected = f"{n} rows under a header, one for each {index}"
+        raise bad_value(name, expected, max(0, len(lines) - 1))
+    header = lines[0][1]
+    if header.count(column) != 1 or header.count(index) > 1:
+        which = index if header.count(index) > 1 else column
+        raise bad_value(name, f"one column {which!r}", f"{header.count(which)} in {path}")
+    for number, row in lines:
+        if len(row) != len(header):  # such as a name with a comma and without quotation marks
+            expected = (
+                f"rows of {len(header)} cells as the header, commas within one in quotation marks"
+            )
+            raise bad_value(name, expected, f"{len(row)} in {path}, line {number}")
+    rows = [dict(zip(header, row, strict=True)) for _, row in lines[1:]]
+    if not all(row[column] for row in rows):
+        raise bad_value(name, f"a {column!r} in each row", f"{path}")
+    if index not in header:
         return [row[column] for row in rows]
     places = [row[index] for row in rows]
     if sorted(places) != sorted(map(str, range(n))):
@@ -188,6 +203,14 @@ def selection_csv(selection: Selection) -> str:
     return _csv(("example", "seller", "value"), rows)
 
 
+def without_formula(words: str) -> str:
+    """Text for a cell of a CSV: an apostrophe in front of what a spreadsheet would take for a formula.
+
+    Sellers choose their names, and whoever pays them opens the file.
+    """
+    return f"'{words}" if words.startswith(_FORMULA) else words
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file whole: a reader sees the old content or the new."""
     with whole_file(path) as file:
@@ -215,7 +238,9 @@ def _csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows(
+        [without_formula(cell) if isinstance(cell, str) else cell for cell in row] for row in rows
+    )
     return text.getvalue()
 
 

@@ -85,7 +85,7 @@ def test_check_of_a_weighted_sum(place, tmp_path):
     words = ("check", place / "job.toml", "--seed", 1, "--out", out, "--json")
     mean = json.loads(call(*words, "--sum").stdout)
     kept = json.loads(out.read_text())
-    assert mean == {**kept, "schema": "pyattr/check/1", "file": str(out)}
+    assert mean == {**kept, "schema": "pyattr-check/1", "file": str(out)}
     assert mean["weights"] == [0.2] * 5
     assert mean["n_targets"] == 1
     assert price(place, "--verdict", out).exit_code == 0

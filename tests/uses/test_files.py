@@ -33,11 +33,16 @@ def test_owners_in_order_or_by_number(tmp_path):
     ("text", "message"),
     [
         ("seller\na\nb\n", "sellers: expected 3 rows under a header, one for each example, got 2"),
-        ("owner\na\nb\nc\n", "sellers: expected a column 'seller' with a value in each row"),
-        ("example,seller\n0,a\n1,\n2,c\n", "sellers: expected a column 'seller' with a value"),
+        ("owner\na\nb\nc\n", "sellers: expected one column 'seller', got 0"),
+        ("", "sellers: expected 3 rows under a header, one for each example, got 0"),
+        ("example,seller\n0,a\n1,\n2,c\n", "sellers: expected a 'seller' in each row"),
         ("example,seller\n0,a\n0,b\n2,c\n", "sellers: expected each example from 0 to 2 once"),
         ("example,seller\n1,a\n2,b\n3,c\n", "sellers: expected each example from 0 to 2 once"),
         ('seller\n"a\nb\nc\n', "sellers: expected a CSV file"),
+        ("example,seller\n0,Doe, J\n1,Doe, K\n2,c\n", "sellers: expected rows of 2 cells .*line 2"),
+        ("seller,example\na,0\nb,1\nc\n", "sellers: expected rows of 2 cells .*line 4"),
+        ("seller,seller\na,b\na,b\na,b\n", "sellers: expected one column 'seller', got 2"),
+        ("owner,owner\na,b\na,b\na,b\n", "sellers: expected one column 'seller', got 0"),
     ],
 )
 def test_wrong_tables_are_refused(tmp_path, text, message):
@@ -70,6 +75,19 @@ def test_a_row_for_each_seller_and_for_each_example():
     assert [row["seller"] for row in examples] == owners
     assert [float(row["payment"]) for row in examples] == pytest.approx([4.0, 2.0, 0.0, 2.0])
     assert [float(row["value"]) for row in examples] == [2.0, 1.0, -1.0, 1.0]
+
+
+def test_names_of_sellers_are_no_formulas():
+    owners = ['=HYPERLINK("http://x")', "@a", "-1", "+49", "\tb", "a=b"]
+    scores = Attribution(np.array([3.0, -1.0, 1.0, 1.0, 1.0, 1.0]))
+    made = price(scores, 6.0, owners=owners, allow_unverified=True)
+    chosen = select(scores, 1, owners=owners, allow_unverified=True)
+    shown = [f"'{name}" for name in owners[:5]] + ["a=b"]
+    for text in (files.payments_csv(made), files.examples_csv(made)):
+        assert [row["seller"] for row in rows_of(text)] == shown
+    assert [row["value"] for row in rows_of(files.examples_csv(made))][1] == "-1.0"
+    assert rows_of(files.selection_csv(chosen))[0]["seller"] == shown[0]
+    assert files.payments_record(made)["sellers"][0]["seller"] == owners[0]
 
 
 def test_json_has_everything_and_no_numbers_that_are_none(tmp_path):
