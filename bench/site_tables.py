@@ -40,8 +40,10 @@ def table(header: Sequence[str], rows: Rows, measured: Mapping[str, Any]) -> str
     )
 
 
-def figure(value: float) -> str:
-    """Three digits, thousands set apart."""
+def figure(value: float | None) -> str:
+    """Three digits, thousands set apart; a dash where nothing was timed."""
+    if value is None:
+        return "–"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -159,7 +161,7 @@ def jobs() -> str:
         (
             name,
             f"{cell['models']:,}",
-            figure(cell["models_per_s_with_kill_and_fit"]),
+            figure(cell.get("models_per_s_with_kill_and_fit")),
             *(f"{v['outcome']} after {v['trainings']:,}" for v in cell["verdicts"].values()),
         )
         for name, cell in data["results"].items()
