@@ -205,7 +205,7 @@ def test_sellers_are_paid_by_the_record_of_an_accepted_session_alone(root, tmp_p
     def price(folder, scores):
         words = ["price", str(root / f"{scores}.safetensors"), "--verdict", str(folder)]
         result = CliRunner().invoke(main, [*words, "--budget", "100", "--json"])
-        return result.exit_code, result.output
+        return result.exit_code, result.stderr if result.exit_code else result.stdout
 
     accepted, aborted = Two(root, tmp_path / "s"), Two(root, tmp_path / "t", "reverse")
     assert accepted.play()[0] == 0

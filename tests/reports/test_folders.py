@@ -32,7 +32,7 @@ def test_an_unknown_folder_is_told_what_was_looked_for(files, tmp_path):
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     done = CliRunner().invoke(main, ["report", str(tmp_path)])
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     (line,) = done.stderr.splitlines()
     for name in ("0-invitation.dsse", "attribution.safetensors", "results.json", "harness.py"):
         assert name in line
@@ -77,7 +77,7 @@ def test_out_names_the_file(tmp_path):
     assert out.read_text().startswith("<!doctype html>")
     for wrong, words in ((tmp_path, "expected a file, got the folder"), (out / "x", "--out")):
         done = CliRunner().invoke(main, ["report", str(folders.bench()), "--out", str(wrong)])
-        assert done.exit_code == 1
+        assert done.exit_code == 3
         assert words in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
@@ -92,8 +92,9 @@ def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     done = CliRunner().invoke(main, ["report", str(folders.bench()), "--out", str(out)])
-    assert done.exit_code == 1
-    assert done.stderr == f"Error: {out}: no space left on device\n"
+    assert done.exit_code == 3
+    advice = "make room, and run the same command again"
+    assert done.stderr == f"Error: {out}: no space left on device; {advice}\n"
     assert content(tmp_path) == {out: b"old"}
 
 
@@ -116,5 +117,5 @@ def test_a_missing_package_is_named(monkeypatch):
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "jinja2", None)
     done = CliRunner().invoke(main, ["report", str(folders.bench())])
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     assert "pip install 'pyattr[report]'" in done.stderr
