@@ -173,6 +173,16 @@ def test_tables_of_much_money_and_many_sellers_fit_a_screen(place):
     assert "10,000,000 of 10,000,000 paid." in shown.stdout
 
 
+def test_names_of_sellers_do_not_command_the_terminal(place, tmp_path):
+    names = ("\x1b[2Ja", "b\u202ec", "[red]d", "e")
+    rows = "".join(f"{i},{names[i % 4]}\n" for i in range(N_TRAIN))
+    (tmp_path / "owners.csv").write_text(f"example,seller\n{rows}", encoding="utf-8")
+    made = price(place, "--unverified", "--lies", "--sellers", tmp_path / "owners.csv")
+    assert made.exit_code == 0
+    assert not set("\x1b\u202e") & set(made.stdout)
+    assert {"�[2Ja", "b�c", "[red]d", "e"} <= set(made.stdout.split())
+
+
 def test_vacuous_limits_are_explained(place, tmp_path):
     scores = pyattr.load_attribution(place / "scores.safetensors")
     Certificate.of(verdict_of(scores, 100.0)).save(tmp_path / "wide.json")
