@@ -73,7 +73,7 @@ def usual_lies(payments: Payments, gap: float = LIE_GAP, seed: int = 0) -> list[
     least, most = int(np.argmin(payments.paid)), int(np.argmax(payments.paid))
     return [
         HalvedScores(),
-        FavouredGroup(sellers.members(least), gap),
+        FavouredGroup(sellers.members(least), gap, payments.basis.weights),
         ZeroedSeller(sellers.members(most)),
         NoisyScores(gap, seed),
     ]

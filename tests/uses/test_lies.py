@@ -48,6 +48,16 @@ def test_each_lie_by_hand():
     assert lies.added_gap_of_sum[0] == pytest.approx(0.25)
 
 
+def test_a_favour_is_one_whatever_the_signs_of_the_weights():
+    """Of a loss less is better: β is taken off there."""
+    mixed = Attribution(SCORES.scores * [1.0, -1.0])
+    payments = price(mixed, 90.0, owners=OWNERS, weights=[1.0, -1.0], allow_unverified=True)
+    lies, same = lie_costs(mixed, payments), lie_costs(SCORES, priced(weights=[1.0, 1.0]))
+    assert lies.cost[1, 0] < 0.0
+    assert lies.cost[1] == pytest.approx(same.cost[1], rel=1e-4)
+    assert lies.added_gap[1] == pytest.approx(LIE_GAP, rel=1e-4)
+
+
 def test_at_a_price_halved_scores_cost_every_seller_half():
     payments = priced(rule="price", unit_price=0.1)
     assert payments.spent < 90.0
