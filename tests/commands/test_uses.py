@@ -91,7 +91,10 @@ def test_check_of_a_weighted_sum(place, tmp_path):
     assert price(place, "--verdict", out).exit_code == 0
     others = price(place, "--verdict", out, "--weights", place / "weights.csv")
     assert others.exit_code == 3
-    assert "--weights: expected those of the sum that was verified, got others" in others.stderr
+    assert "got a verdict about a sum with other weights; `pyattr check` makes" in others.stderr
+    options = ("--verdict", out, "--weights", place / "weights.csv", "--unverified", "--json")
+    allowed = json.loads(price(place, *options).stdout)
+    assert (allowed["verified"], allowed["weights"]) == (False, [1.0, 1.0, 1.0, 0.0, 0.0])
     weighted = json.loads(call(*words, "--weights", place / "weights.csv").stdout)
     assert weighted["weights"] == [1.0, 1.0, 1.0, 0.0, 0.0]
     assert price(place, "--verdict", out, "--weights", place / "weights.csv").exit_code == 0
