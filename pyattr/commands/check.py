@@ -68,6 +68,8 @@ def check_command(
     kept = out or published.with_name(VERDICT)
     if kept.is_dir() or not kept.absolute().parent.is_dir():
         raise bad_value("out", "a file in a folder that exists", kept)
+    if kept.suffix != ".json":  # so that no scores or job file is replaced by it
+        raise bad_value("out", "a name that ends in .json", kept)
     scores = load_attribution(published)
     chosen = None if weights is None else files.read_weights(weights, scores.n_targets)
     summed = of_sum or chosen is not None

@@ -271,6 +271,10 @@ def test_select_predicts_and_measures(place, tmp_path):
             "--out: expected a file in a folder that exists, got .",
         ),
         (("check", "job.toml", "--out", "none/v.json"), "--out: expected a file in a folder"),
+        (
+            ("check", "job.toml", "--out", "half.safetensors"),
+            "--out: expected a name that ends in .json, got half.safetensors",
+        ),
         (("check", "none.toml"), "File 'none.toml' does not exist"),
     ],
 )
