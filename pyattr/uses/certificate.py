@@ -63,7 +63,8 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     outcomes, gap, gap_lower, gap_upper : tuple
         For each target; None where there is no number.
     variance, variance_upper : tuple of float
-        Var f of each target in squared output units, estimate and upper limit.
+        Var f of each target in squared output units, estimate and upper limit (Student t); of a session the
+        limit is at least what makes epsilon times it one of the gap, whatever the prover corrupted.
     """
 
     schema: Literal["pyattr-verdict/1"] = SCHEMA
