@@ -136,8 +136,12 @@ def test_a_verdict_is_kept_and_found_beside_the_scores(place, tmp_path):
         made = call("check", job, "--seed", 1, *words)
         assert made.exit_code == 0
         assert str(scores.with_name("verdict.json")) in made.stderr
-        paid = json.loads(call("price", scores, "--budget", 1, "--json").stdout)
-        assert paid["verified"]
+        made = call("price", scores, "--budget", 1, "--json")
+        assert json.loads(made.stdout)["verified"]
+        # It may have come from the publisher, with the scores: nobody is to take it for their own unawares.
+        assert f"By {scores.with_name('verdict.json')}, which is not signed" in made.stderr
+        named = call("price", scores, "--budget", 1, "--verdict", scores.with_name("verdict.json"))
+        assert "not signed" not in named.stderr
         assert json.loads(call("select", scores, "-n", 3, "--json").stdout)["verified"]
     # Another file in the same folder is no better for it.
     shutil.copy(place / "half.safetensors", published)
