@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import numpy.typing as npt
 
 from pyattr.attribution import Attribution
@@ -106,6 +107,8 @@ def _doubt(
         return doubt
     if not accepts(certificate):
         return f"{certificate.outcome} of method {certificate.method!r}"
+    if not np.isfinite(certificate.errors()).all():  # no verifier writes such a one
+        return "an ACCEPT without limits"
     if weights is not None and certificate.weights is not None:
         chosen = target_weights(weights, attribution.n_targets)
         if not certificate.is_about_sum(chosen):

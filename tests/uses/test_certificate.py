@@ -39,6 +39,7 @@ def test_scores_without_acceptance_are_refused():
     for outcome in (Outcome.ABORT, Outcome.INCONCLUSIVE):
         refused(SCORES, verdict_of(SCORES, 0.1, outcome=outcome), f"{outcome} of method 'gap'")
     refused(SCORES, verdict_of(SCORES, 0.1, method="naive"), "ACCEPT of method 'naive'")
+    refused(SCORES, verdict_of(SCORES, math.inf, epsilon=0.05), "an ACCEPT without limits")
 
 
 def test_a_verdict_about_other_scores_is_refused():
