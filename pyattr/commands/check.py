@@ -37,7 +37,9 @@ __all__ = ["check_command"]
 @click.option("--budget", type=int, help="Most trainings; else as many as honest scores need.")
 @click.option("--seed", type=int, help="Secret of the verifier; else drawn.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Verdict; else verdict.json beside the scores."
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Verdict, .json; else verdict.json beside the scores.",
 )
 @json_option
 def check_command(
