@@ -37,7 +37,9 @@ __all__ = ["check_command"]
 @click.option("--budget", type=int, help="Most trainings; else as many as honest scores need.")
 @click.option("--seed", type=int, help="Secret of the verifier; else drawn.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Verdict; else verdict.json beside the scores."
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Verdict, .json; else verdict.json beside the scores.",
 )
 @json_option
 def check_command(
@@ -68,6 +70,8 @@ def check_command(
     kept = out or published.with_name(VERDICT)
     if kept.is_dir() or not kept.absolute().parent.is_dir():
         raise bad_value("out", "a file in a folder that exists", kept)
+    if kept.suffix != ".json":  # so that no scores or job file is replaced by it
+        raise bad_value("out", "a name that ends in .json", kept)
     scores = load_attribution(published)
     chosen = None if weights is None else files.read_weights(weights, scores.n_targets)
     summed = of_sum or chosen is not None

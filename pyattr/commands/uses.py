@@ -12,7 +12,7 @@ import click
 
 from pyattr.commands import failure
 from pyattr.commands.options import FILE, VERDICT, json_option
-from pyattr.commands.output import answer, stages
+from pyattr.commands.output import answer, say, stages
 from pyattr.errors import bad_value
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _OUT: Final = click.Path(dir_okay=False, path_type=Path)
 _PLACE = click.Path(exists=True, path_type=Path)
 _COMMON = (
     click.option("--sellers", type=FILE, help="CSV: who owns which example."),
-    click.option("--weights", type=FILE, help="CSV: weights of the targets; else equal."),
+    click.option("--weights", type=FILE, help="CSV: of targets; else as verified, or equal."),
     click.option(
         "--verdict",
         type=_PLACE,
@@ -188,6 +188,8 @@ def _read(attribution: Path, verdict: Path | None) -> tuple[Attribution, Certifi
         verdict = attribution.with_name(VERDICT)
         if not verdict.is_file():
             return scores, None
+        # Scores may have come with it, from whoever is to be verified.
+        say(f"By {verdict}, which is not signed: it is worth what whoever made it is worth.")
     return scores, (certificate_of_session if verdict.is_dir() else load_certificate)(verdict)
 
 

@@ -211,6 +211,9 @@ class GapMethod(Method):
             "n_corrupted_covered": hiding - 1,
             "sampling": self.terms.sampling,
         }
+        if self.criterion.relative:  # the checks are for what hides a gap, not for what hides Var f
+            most = np.maximum(verdict.details["variance_upper"], cover.squares.unit(cover.epsilon))
+            details["variance_upper"] = most
         upper = np.maximum(upper, verdict.gap_upper)
         settled = replace(verdict, gap_upper=upper, details=details)
         return self.settle(settled, design, scores, outputs, rows, asked)

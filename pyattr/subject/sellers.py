@@ -20,6 +20,7 @@ __all__ = ["SellerSkew", "deal_to_sellers", "read_sellers"]
 SellerSkew: TypeAlias = Literal["none", "label"]
 
 _FEWEST: Final = 2  # with one, a model has all examples or none
+_MOST_DIGITS: Final = 18  # of a number in int64
 
 
 def deal_to_sellers(
@@ -111,7 +112,8 @@ def _column(path: Path) -> NDArray[np.int64]:
     heading = bool(lines) and not lines[0].strip().isdecimal()
     owners = []
     for number, line in enumerate(lines[heading:], 1 + heading):
-        if not line.strip().isdecimal():
-            raise bad_value("sellers", "the number of a seller", f"{path}, line {number}: {line!r}")
+        if not line.strip().isdecimal() or len(line) > _MOST_DIGITS:
+            got = f"{path}, line {number}: {line[:80]!r}"
+            raise bad_value("sellers", "the number of a seller", got)
         owners.append(int(line))
     return np.array(owners, np.int64)

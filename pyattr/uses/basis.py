@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import numpy.typing as npt
 
 from pyattr.attribution import Attribution
@@ -71,7 +72,7 @@ class Basis:
             If no ACCEPT about these very scores is given and `allow_unverified` is false.
         """
         certificate = Certificate.of(verdict) if isinstance(verdict, Verdict) else verdict
-        doubt = _doubt(attribution, certificate)
+        doubt = _doubt(attribution, certificate, weights)
         if certificate is None or doubt:
             if not allow_unverified:
                 expected = "ACCEPT about these very scores, or unverified ones to be allowed"
@@ -95,7 +96,9 @@ class Basis:
         )
 
 
-def _doubt(attribution: Attribution, certificate: Certificate | None) -> str:
+def _doubt(
+    attribution: Attribution, certificate: Certificate | None, weights: npt.ArrayLike | None
+) -> str:
     """Why scores are not verified; "" if they are."""
     if certificate is None:
         return "no verdict"
@@ -104,4 +107,10 @@ def _doubt(attribution: Attribution, certificate: Certificate | None) -> str:
         return doubt
     if not accepts(certificate):
         return f"{certificate.outcome} of method {certificate.method!r}"
+    if not np.isfinite(certificate.errors()).all():  # no verifier writes such a one
+        return "an ACCEPT without limits"
+    if weights is not None and certificate.weights is not None:
+        chosen = target_weights(weights, attribution.n_targets)
+        if not certificate.is_about_sum(chosen):
+            return "a verdict about a sum with other weights"
     return ""

@@ -63,7 +63,8 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     outcomes, gap, gap_lower, gap_upper : tuple
         For each target; None where there is no number.
     variance, variance_upper : tuple of float
-        Var f of each target in squared output units, estimate and upper limit.
+        Var f of each target in squared output units, estimate and upper limit (Student t); of a session the
+        limit is at least what makes epsilon times it one of the gap, whatever the prover corrupted.
     """
 
     schema: Literal["pyattr-verdict/1"] = SCHEMA
@@ -191,6 +192,10 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             return float(np.abs(weights) @ self.errors())
         return abs(self.scale(weights)) * float(self.errors()[0])
 
+    def is_about_sum(self, weights: Array) -> bool:
+        """Whether the sum with these weights, or a multiple of it, was judged."""
+        return self._scale(weights) != 0.0
+
     def scale(self, weights: Array) -> float:
         """The c with ``weights = c · self.weights``.
 
@@ -199,13 +204,19 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         ValueError
             If there is none.
         """
+        scale = self._scale(weights)
+        if scale == 0.0:
+            raise bad_value("weights", "those of the sum that was verified", "others")
+        return scale
+
+    def _scale(self, weights: Array) -> float:
+        """The same, or 0."""
         own = target_weights(self.weights, len(self.weights or ()))
         at = int(np.argmax(np.abs(own)))
-        if weights.shape == own.shape:
-            scale = float(weights[at] / own[at])
-            if np.allclose(weights, scale * own, rtol=1e-12, atol=0.0) and scale != 0.0:
-                return scale
-        raise bad_value("weights", "those of the sum that was verified", "others")
+        if weights.shape != own.shape:
+            return 0.0
+        scale = float(weights[at] / own[at])
+        return scale if np.allclose(weights, scale * own, rtol=1e-12, atol=0.0) else 0.0
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON file; a reader sees the old file or the whole new one."""

@@ -40,6 +40,7 @@ class LieCosts:
         The same of the weighted sum of the targets, where that is verified.
     honest : (n_sellers,) float64
     paid : (n_lies, n_sellers) float64
+        NaN where the rule "signed" pays nobody: a lie makes the values sum to 0 or less.
     """
 
     titles: tuple[str, ...]
@@ -72,7 +73,7 @@ def usual_lies(payments: Payments, gap: float = LIE_GAP, seed: int = 0) -> list[
     least, most = int(np.argmin(payments.paid)), int(np.argmax(payments.paid))
     return [
         HalvedScores(),
-        FavouredGroup(sellers.members(least), gap),
+        FavouredGroup(sellers.members(least), gap, payments.basis.weights),
         ZeroedSeller(sellers.members(most)),
         NoisyScores(gap, seed),
     ]
@@ -96,11 +97,6 @@ def lie_costs(
     Returns
     -------
     LieCosts
-
-    Raises
-    ------
-    ValueError
-        If under the rule "signed" a lie makes the values sum to 0 or less.
     """
     least, most = (int(find(payments.paid)) for find in (np.argmin, np.argmax))
     names = payments.sellers.names
@@ -115,11 +111,18 @@ def lie_costs(
     for lie in chosen:
         published = lie(attribution)
         values = weighted_sum(published.scores, weights)
-        made = payments_of(payments.rule, values, payments.budget, payments.unit_price)
-        paid.append(payments.sellers.total(made))
+        paid.append(_paid(payments, values))
         gaps.append(_largest(added_gap(attribution, published), attribution.variance(0.5)))
         sums.append(_largest(np.sum((values - honest) ** 2), np.sum(honest**2)))
     return LieCosts(tuple(titles), np.array(gaps), np.array(sums), payments.paid, np.array(paid))
+
+
+def _paid(payments: Payments, values: Array) -> Array:
+    """What each seller is paid by other values, NaN if there is no such payment."""
+    if payments.rule == "signed" and not values.sum() > 0.0:
+        return np.full(len(payments.sellers), np.nan)
+    made = payments_of(payments.rule, values, payments.budget, payments.unit_price)
+    return payments.sellers.total(made)
 
 
 def _largest(added: npt.ArrayLike, variance: npt.ArrayLike) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
@@ -57,13 +58,16 @@ def lies_table(lies: LieCosts, payments: Payments) -> Group:
     grid = _grid("lie", "gap", "of sum", *(_cut(names[s]) for s in order))
     columns = (lies.titles, lies.added_gap, lies.added_gap_of_sum, lies.cost)
     for title, gap, of_sum, cost in zip(*columns, strict=True):
-        paid = (f"{0.0 - round(cost[s], 2):+{_money(payments)}}" for s in order)  # no -0.00
-        grid.add_row(escape(title), f"{gap:.2g}", f"{of_sum:.2g}", *paid)
+        changes = (0.0 - round(cost[s], 2) for s in order)  # no -0.00
+        paid = (_number(change, f"+{_money(payments)}") for change in changes)
+        grid.add_row(_printable(title), f"{gap:.2g}", f"{of_sum:.2g}", *paid)
     head = "What lies about the scores would have changed:"
     note = (
         "The gap that a lie adds, in Var g: at the target where it adds most, and at the weighted sum. A "
         "verdict accepts none above ε, in Var f."
     )
+    if not np.isfinite(lies.paid).all():
+        note += " -: by such values the rule pays nobody, as they sum to 0 or less."
     return Group(Text(head, style="bold"), grid, Text(note, style="dim"))
 
 
@@ -135,7 +139,12 @@ def _left_out(n_rows: int) -> list[str]:
 
 
 def _cut(name: str, width: int = 16) -> str:
-    return escape(name if len(name) <= width else f"{name[: width - 1]}…")
+    return _printable(name if len(name) <= width else f"{name[: width - 1]}…")
+
+
+def _printable(words: str) -> str:
+    """Without what terminals obey: sellers choose their names."""
+    return escape("".join(letter if letter.isprintable() else "�" for letter in words))
 
 
 def _number(value: float, form: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +15,8 @@ from pyattr.masks import Masks
 __all__ = ["Sellers", "SummedRetrain", "summed", "target_weights", "weighted_sum"]
 
 Array = npt.NDArray[np.float64]
+
+_NO_NAMES: Final = ("None", "nan", "<NA>", "NaT")  # what is missing, in words: no seller's name
 
 
 def target_weights(weights: npt.ArrayLike | None, n_targets: int) -> Array:
@@ -140,13 +144,18 @@ class Sellers:
     Raises
     ------
     ValueError
-        If there is another number of them.
+        If there is another number of them, or one is missing (None, NaN).
     """
 
     def __init__(self, owners: npt.ArrayLike | None, n_train: int) -> None:
-        given = np.arange(n_train) if owners is None else np.asarray(owners)
+        given = np.arange(n_train) if owners is None else np.asarray(owners, dtype=object)
         if given.shape != (n_train,):
             raise bad_value("owners", f"a seller for each of {n_train} examples", given.shape)
+        missing = [not isinstance(owner, str) and str(owner) in _NO_NAMES for owner in given]
+        if owners is not None and any(missing):
+            raise bad_value(
+                "owners", "a seller for each example", f"none for {missing.index(True)}"
+            )
         labels, first, of = np.unique(given.astype(str), return_index=True, return_inverse=True)
         order = np.argsort(first)
         position = np.empty_like(order)

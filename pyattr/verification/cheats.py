@@ -96,10 +96,13 @@ class FavouredGroup:
     members : (n_members,) int or (n_train,) bool
     gap : float
         Gap to add, relative to Var g (about B_1): fixes β for each target.
+    towards : (n_targets,) float or float
+        What is paid for each target, of which the sign counts: below 0 for a loss.
     """
 
     members: Members
     gap: float
+    towards: npt.ArrayLike = 1.0
 
     @property
     def description(self) -> str:
@@ -111,7 +114,8 @@ class FavouredGroup:
         changed = honest.scores.copy()
         weight = np.sum(honest.scores.astype(np.float64) ** 2, axis=0)
         n_members = changed[self.members].shape[0]
-        changed[self.members] += np.sqrt(self.gap * weight / n_members).astype(np.float32)
+        size = np.copysign(np.sqrt(self.gap * weight / n_members), self.towards)
+        changed[self.members] += size.astype(np.float32)
         return _recentred(honest, changed)
 
 

@@ -39,8 +39,8 @@ class ClusterTerms:
         Mean residual of the cluster: the intercept's error.
     kurtosis : (n_targets,) float64
         Excess kurtosis of the odd residuals.
-    corrupted : bool
-        Whether some terms were replaced by their worst case.
+    largest_square : (C, n_targets) float64, optional
+        Where terms were replaced by their worst case for the gap: what `output_square` may be at most.
     """
 
     design: ClusterDesign
@@ -50,7 +50,7 @@ class ClusterTerms:
     predicted_square: Array
     offset: Array
     kurtosis: Array
-    corrupted: bool = False
+    largest_square: Array | None = None
 
     @classmethod
     def of(
@@ -123,7 +123,8 @@ class ClusterTerms:
         A corrupted output truly lies anywhere in [-b, b]. One corrupted output is credited with its
         whole cluster: odd residuals as large as ``b + |g_odd|``, no scatter, and no share in Var f; and
         the mean about which outputs are squared may be off by ``2 b w / n``. Nothing is regressed out of
-        Var f then, and its error is taken to go fully against that of the gap (`variance`).
+        Var f then, and its error is taken to go fully against that of the gap (`variance`). Payments rest
+        on an upper limit of Var f, which corruption lowers: there each output may truly be 2b off the mean.
 
         Parameters
         ----------
@@ -140,12 +141,15 @@ class ClusterTerms:
         hit = largest(highest - self.between, n_corrupted)
         shift = 2.0 * clip * n_corrupted / design.n_evaluations
         squares = np.maximum(np.sqrt(self.output_square) - shift, 0.0) ** 2
+        most = 4.0 * clip**2 * design.n_clusters / design.n_evaluations
+        raised = np.where(largest(self.output_square, n_corrupted), most, 0.0)
+        raised *= n_corrupted / min(n_corrupted, design.n_clusters)
         return replace(
             self,
             between=np.where(hit, highest, self.between),
             scatter=np.where(largest(self.scatter, n_corrupted), 0.0, self.scatter),
             output_square=np.where(largest(squares, n_corrupted), 0.0, squares),
-            corrupted=True,
+            largest_square=self.output_square + raised,
         )
 
     def drifted(self, tolerance: float) -> ClusterTerms:
@@ -159,8 +163,18 @@ class ClusterTerms:
         leaves = self.design.n_leaves
         mean = np.maximum(np.sqrt(self.between / leaves) + tolerance, 0.0)
         scatter = np.maximum(np.sqrt(self.scatter) - tolerance * math.sqrt(leaves), 0.0)
-        output = np.maximum(np.sqrt(self.output_square) - 2.0 * tolerance, 0.0)
-        return replace(self, between=leaves * mean**2, scatter=scatter**2, output_square=output**2)
+        output, most = (
+            None if square is None else np.maximum(np.sqrt(square) - 2.0 * tolerance, 0.0) ** 2
+            for square in (self.output_square, self.largest_square)
+        )
+        assert output is not None
+        return replace(
+            self,
+            between=leaves * mean**2,
+            scatter=scatter**2,
+            output_square=output,
+            largest_square=most,
+        )
 
     def variance(self, variance_predicted: Array, levels: Levels) -> tuple[Interval, Array]:
         """Var f, and the correlation of its estimate with that of the gap.
@@ -171,8 +185,10 @@ class ClusterTerms:
             Var g over masks.
         levels : Levels
         """
-        if self.corrupted:
-            return t_interval(self.output_square, levels), np.full(self.kurtosis.shape, -1.0)
+        if self.largest_square is not None:
+            least, most = (t_interval(s, levels) for s in (self.output_square, self.largest_square))
+            limits = Interval(least.estimate, least.lower, most.upper)
+            return limits, np.full(self.kurtosis.shape, -1.0)
         return regression_variance(
             self.output_square, self.predicted_square, variance_predicted, self.products, levels
         )

@@ -192,6 +192,14 @@ class PairSquares:
         scaled = epsilon * self.variance_predicted / (1.0 - epsilon) ** 2
         return scaled if self.relative else epsilon
 
+    def unit(self, epsilon: float) -> Array:
+        """ε times this is a limit of the gap if ``E v² ≤ τ``, (n_targets,): no limit of Var f is needed.
+
+        With c and ĉ the linear Fourier coefficients of g and f, ``‖c‖² = Var g`` and
+        ``‖ĉ - c/(1-ε)‖² ≤ E v²``. So ``√gap = ‖ĉ - c‖ ≤ √τ + ε √Var g / (1-ε) = √(ε Var g) / (1-√ε)``.
+        """
+        return self.variance_predicted / (1.0 - math.sqrt(epsilon)) ** 2
+
     def influence(self, truncation: Truncation, epsilon: Array) -> tuple[Array, Array]:
         """Influences of the pairs (C, n_targets), and the slack (n_targets,)."""
         shown, threshold = self.shown(epsilon), self.threshold(epsilon)

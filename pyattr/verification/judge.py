@@ -6,7 +6,7 @@ Shared by the verifier that trains itself (`verify`) and the one that was sent t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -91,8 +91,15 @@ class Evidence:
         estimate = self.estimate()
         gap = self._in_unit(estimate)
         if tolerance > 0.0:
-            low, high = (self._in_unit(self.estimate(t)) for t in (-tolerance, tolerance))
-            gap = Interval(gap.estimate, low.lower, high.upper)
+            small, large = (self.estimate(drift) for drift in (-tolerance, tolerance))
+            limits = self._in_unit(small).lower, self._in_unit(large).upper
+            gap = Interval(gap.estimate, *limits)
+            # The larger the gap, the smaller Var f: its limits are those of the other drift.
+            squares = estimate.measured_variance
+            lower, upper = large.measured_variance.lower, small.measured_variance.upper
+            estimate = replace(
+                estimate, measured_variance=replace(squares, lower=lower, upper=upper)
+            )
         return _findings(self, estimate, gap, outputs, clipped, details)
 
 

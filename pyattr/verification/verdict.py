@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pyattr.errors import bad_value
 from pyattr.notebook import card
 from pyattr.verification.bounds import Interval
 from pyattr.verification.labelled import to_dataframe, to_xarray
@@ -104,13 +105,22 @@ class Verdict:
         """How far the summed scores of a group may be from those of the best linear attribution.
 
         ``√(n_members · gap_upper / (p (1-p)))`` in output units, (n_targets,) float64: Cauchy-Schwarz on
-        ``Σ_i p(1-p)(a_i - a*_i)² ≤ gap``. Only for verdicts of the gap method.
+        ``Σ_i p(1-p)(a_i - a*_i)² ≤ gap``. Limits that rest on near-normality may be short where they are
+        far below epsilon; `pyattr.uses` takes epsilon in their place.
 
         Relative gaps are taken times the *upper* limit of Var f: a limit of their ratio says nothing of the
         gap beside a mere estimate of Var f. So a target's error fails to be covered with the
         probabilities of both limits.
+
+        Raises
+        ------
+        ValueError
+            If the verdict is one of another method: it has no limits of the gap.
         """
-        unit = np.asarray(self.details["variance_upper"]) if self.relative else 1.0
+        if self.method != "gap":
+            raise bad_value("verdict", "one of method 'gap'", f"one of method {self.method!r}")
+        # A check that failed says nothing of Var f either.
+        unit = np.asarray(self.details.get("variance_upper", np.inf)) if self.relative else 1.0
         error: Array = np.sqrt(n_members * self.gap_upper * unit / (self.p * (1.0 - self.p)))
         return error
 

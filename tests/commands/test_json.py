@@ -137,7 +137,9 @@ def test_check_price_select_and_report(tmp_path):
         assert record["file"] in said
         kept = load_certificate(record["file"])
         assert (kept.scores, kept.n_retrained) == (record["scores"], record["n_retrained"])
-    record, _ = run("check", job, "--seed", 1, "--budget", 20, "--out", tmp_path / "few", code=2)
+    record, _ = run(
+        "check", job, "--seed", 1, "--budget", 20, "--out", tmp_path / "few.json", code=2
+    )
     assert record["outcome"] == "INCONCLUSIVE"
     record, said = run("price", scores, "--budget", 10, "--lies")
     assert (record["unit_price"], record["verified"], len(record["lies"])) == (None, True, 4)

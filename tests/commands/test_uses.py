@@ -91,7 +91,10 @@ def test_check_of_a_weighted_sum(place, tmp_path):
     assert price(place, "--verdict", out).exit_code == 0
     others = price(place, "--verdict", out, "--weights", place / "weights.csv")
     assert others.exit_code == 3
-    assert "--weights: expected those of the sum that was verified, got others" in others.stderr
+    assert "got a verdict about a sum with other weights; `pyattr check` makes" in others.stderr
+    options = ("--verdict", out, "--weights", place / "weights.csv", "--unverified", "--json")
+    allowed = json.loads(price(place, *options).stdout)
+    assert (allowed["verified"], allowed["weights"]) == (False, [1.0, 1.0, 1.0, 0.0, 0.0])
     weighted = json.loads(call(*words, "--weights", place / "weights.csv").stdout)
     assert weighted["weights"] == [1.0, 1.0, 1.0, 0.0, 0.0]
     assert price(place, "--verdict", out, "--weights", place / "weights.csv").exit_code == 0
@@ -133,8 +136,12 @@ def test_a_verdict_is_kept_and_found_beside_the_scores(place, tmp_path):
         made = call("check", job, "--seed", 1, *words)
         assert made.exit_code == 0
         assert str(scores.with_name("verdict.json")) in made.stderr
-        paid = json.loads(call("price", scores, "--budget", 1, "--json").stdout)
-        assert paid["verified"]
+        made = call("price", scores, "--budget", 1, "--json")
+        assert json.loads(made.stdout)["verified"]
+        # It may have come from the publisher, with the scores: nobody is to take it for their own unawares.
+        assert f"By {scores.with_name('verdict.json')}, which is not signed" in made.stderr
+        named = call("price", scores, "--budget", 1, "--verdict", scores.with_name("verdict.json"))
+        assert "not signed" not in named.stderr
         assert json.loads(call("select", scores, "-n", 3, "--json").stdout)["verified"]
     # Another file in the same folder is no better for it.
     shutil.copy(place / "half.safetensors", published)
@@ -171,6 +178,16 @@ def test_tables_of_much_money_and_many_sellers_fit_a_screen(place):
     assert max(map(len, shown.stdout.splitlines())) <= 80
     assert "…" not in shown.stdout.replace("… and 20 more", "")
     assert "10,000,000 of 10,000,000 paid." in shown.stdout
+
+
+def test_names_of_sellers_do_not_command_the_terminal(place, tmp_path):
+    names = ("\x1b[2Ja", "b\u202ec", "[red]d", "e")
+    rows = "".join(f"{i},{names[i % 4]}\n" for i in range(N_TRAIN))
+    (tmp_path / "owners.csv").write_text(f"example,seller\n{rows}", encoding="utf-8")
+    made = price(place, "--unverified", "--lies", "--sellers", tmp_path / "owners.csv")
+    assert made.exit_code == 0
+    assert not set("\x1b\u202e") & set(made.stdout)
+    assert {"�[2Ja", "b�c", "[red]d", "e"} <= set(made.stdout.split())
 
 
 def test_vacuous_limits_are_explained(place, tmp_path):
@@ -258,6 +275,10 @@ def test_select_predicts_and_measures(place, tmp_path):
             "--out: expected a file in a folder that exists, got .",
         ),
         (("check", "job.toml", "--out", "none/v.json"), "--out: expected a file in a folder"),
+        (
+            ("check", "job.toml", "--out", "half.safetensors"),
+            "--out: expected a name that ends in .json, got half.safetensors",
+        ),
         (("check", "none.toml"), "File 'none.toml' does not exist"),
     ],
 )

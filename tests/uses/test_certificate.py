@@ -18,12 +18,12 @@ from pyattr.uses.certificate import scores_digest
 SCORES = Attribution(np.linspace(-1.0, 2.0, 24).reshape(12, 2), [3.0, -1.0])
 
 
-def refused(scores, verdict, what):
+def refused(scores, verdict, what, **options):
     """Both uses refuse scores for a reason, and take them where that is allowed."""
     message = f"verdict: expected ACCEPT about these very scores, .* got {what}"
     for use in (
-        lambda **more: price(scores, 10.0, **more),
-        lambda **more: select(scores, 2, **more),
+        lambda **more: price(scores, 10.0, **options, **more),
+        lambda **more: select(scores, 2, **options, **more),
     ):
         with pytest.raises(ValueError, match=message):
             use(verdict=verdict)
@@ -39,6 +39,7 @@ def test_scores_without_acceptance_are_refused():
     for outcome in (Outcome.ABORT, Outcome.INCONCLUSIVE):
         refused(SCORES, verdict_of(SCORES, 0.1, outcome=outcome), f"{outcome} of method 'gap'")
     refused(SCORES, verdict_of(SCORES, 0.1, method="naive"), "ACCEPT of method 'naive'")
+    refused(SCORES, verdict_of(SCORES, math.inf, epsilon=0.05), "an ACCEPT without limits")
 
 
 def test_a_verdict_about_other_scores_is_refused():
@@ -163,8 +164,11 @@ def test_a_weighted_sum_is_verified_as_one_target():
     assert double.basis.radius == pytest.approx(2 * made.basis.radius)
     assert double.basis.values == pytest.approx(-2 * made.basis.values)
     assert price(one, 10.0, verdict=verdict).basis.radius == pytest.approx(made.basis.radius)
+    refused(published, certificate, "a verdict about a sum with other weights", weights=np.ones(4))
     with pytest.raises(ValueError, match="weights: expected those of the sum that was verified"):
-        price(published, 10.0, weights=np.ones(4), verdict=certificate)
+        certificate.error_of_sum(np.ones(4))
+    with pytest.raises(ValueError, match="weights: expected 4 numbers"):
+        price(published, 10.0, weights=np.ones(3), verdict=certificate)
     refused(published, verdict, "a verdict about other scores")
     refused(Attribution(published.scores * 1.5), certificate, "a verdict about other scores")
     refused(SCORES, certificate, "a verdict about a sum of other targets")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from pyattr import Attribution
 from pyattr.uses import lie_costs, price
+from pyattr.uses.files import payments_record
 from pyattr.uses.lies import LIE_GAP
+from pyattr.uses.table import lies_table
 from pyattr.verification.cheats import HalvedScores, ZeroedSeller
 
 OWNERS = np.arange(30) % 3
@@ -43,12 +48,36 @@ def test_each_lie_by_hand():
     assert lies.added_gap_of_sum[0] == pytest.approx(0.25)
 
 
+def test_a_favour_is_one_whatever_the_signs_of_the_weights():
+    """Of a loss less is better: β is taken off there."""
+    mixed = Attribution(SCORES.scores * [1.0, -1.0])
+    payments = price(mixed, 90.0, owners=OWNERS, weights=[1.0, -1.0], allow_unverified=True)
+    lies, same = lie_costs(mixed, payments), lie_costs(SCORES, priced(weights=[1.0, 1.0]))
+    assert lies.cost[1, 0] < 0.0
+    assert lies.cost[1] == pytest.approx(same.cost[1], rel=1e-4)
+    assert lies.added_gap[1] == pytest.approx(LIE_GAP, rel=1e-4)
+
+
 def test_at_a_price_halved_scores_cost_every_seller_half():
     payments = priced(rule="price", unit_price=0.1)
     assert payments.spent < 90.0
     lies = lie_costs(SCORES, payments, [HalvedScores(), ZeroedSeller(np.flatnonzero(OWNERS == 1))])
     assert lies.cost[0] == pytest.approx(payments.paid / 2)
     assert lies.cost[1] == pytest.approx([0.0, payments.paid[1], 0.0], abs=1e-9)
+
+
+def test_a_lie_by_which_nobody_can_be_paid_has_no_cost():
+    scores = Attribution([3.0, -1.0, -1.0])
+    payments = price(scores, 90.0, rule="signed", allow_unverified=True)
+    lies = lie_costs(scores, payments)
+    assert lies.paid[0] == pytest.approx(payments.paid)
+    assert np.isnan(lies.paid[2]).all()  # zeroes the seller of 3
+    assert payments_record(payments, lies)["lies"][2]["costs"] == [None] * 3
+    page = Console(width=100, file=io.StringIO())
+    page.print(lies_table(lies, payments))
+    shown = page.file.getvalue()
+    assert "nan" not in shown
+    assert "the rule pays nobody" in shown
 
 
 def test_a_target_without_scores_adds_no_gap():

@@ -313,6 +313,12 @@ def test_the_error_of_a_weighted_sum_is_minkowskis():
         ({"unit_price": 1.0}, "unit_price: expected none under rule 'proportional', got 1.0"),
         ({"rule": "price", "unit_price": -1.0}, "unit_price:"),
         ({"owners": [1, 2]}, "owners: expected a seller for each of 3 examples"),
+        (
+            {"owners": ["a", None, "b"]},
+            "owners: expected a seller for each example, got none for 1",
+        ),
+        ({"owners": [1.0, 2.0, math.nan]}, "owners: .* got none for 2"),
+        ({"owners": [math.nan, "a", "b"]}, "owners: .* got none for 0"),
         ({"weights": [1.0, 2.0]}, "weights: expected 1 numbers"),
         ({"weights": [0.0]}, "weights: expected finite numbers that are not all 0"),
         ({"weights": ["x"]}, "weights:"),

@@ -148,6 +148,33 @@ def test_upper_limits_are_certified_and_cover_the_gap():
     assert more.squares.shown(np.array([epsilon])) == pytest.approx((v + 0.01) ** 2)
 
 
+def test_the_gap_has_a_limit_without_one_of_var_f():
+    """All linear parts ĉ on the sphere ``‖ĉ - c/(1-ε)‖² = τ``; one of them reaches the limit."""
+    rng = np.random.default_rng(0)
+    c = rng.standard_normal(5)
+    for epsilon in (0.002, 0.05, 0.3):
+        squares = PairSquares(np.zeros((4, 1)), np.zeros((4, 1)), np.array([c @ c]))
+        radius = np.sqrt(squares.threshold(np.array([epsilon]))[0])
+        directions = np.vstack([rng.standard_normal((500, 5)), c])
+        directions /= np.linalg.norm(directions, axis=1)[:, None]
+        gaps = np.sum((c / (1 - epsilon) + radius * directions - c) ** 2, axis=1)
+        limit = epsilon * squares.unit(epsilon)[0]
+        assert gaps.max() == pytest.approx(limit)
+
+
+def test_corruption_that_hides_var_f_does_not_narrow_payments():
+    """A session's certificate has that limit, whatever the outputs showed of Var f."""
+    published = with_gap(FUNCTION, 0.001)
+    provers, verifiers = secrets_of(1)
+    verifier = Verifier(FUNCTION, design=DESIGN, clip=30.0, secret=verifiers)
+    verdict = run(Prover(FUNCTION, published, secret=provers), verifier)
+    assert verdict
+    assert verdict.details["sampling"] == "uniform"  # by truncated sums
+    known = LinearScores.of(published).variance(0.5)
+    root = 1 - np.sqrt(verdict.epsilon)
+    assert (verdict.details["variance_upper"] >= known / root**2 - 1e-9).all()
+
+
 def test_absolute_epsilon_uses_the_plain_residual():
     squares = squares_of(relative=False)
     v = squares.output - squares.prediction

@@ -10,10 +10,11 @@ import pytest
 from cube import smooth_function, with_gap
 
 from pyattr import sample_masks
-from pyattr.verification.bounds import Levels
+from pyattr.verification.bounds import Levels, t_interval
 from pyattr.verification.cheats import HalvedScores
 from pyattr.verification.clusters import ClusterDesign, ClusterTerms, highest_rho
 from pyattr.verification.gap import estimate_gap
+from pyattr.verification.judge import Criterion, judge_gap
 from pyattr.verification.scores import LinearScores
 
 LEVELS = Levels(0.05, 0.05)
@@ -231,6 +232,32 @@ def test_worst_case_covers_every_corruption():
                 assert limits[0].relative.upper[0] >= limits[1].relative.upper[0] - 1e-9
                 if k == 0 and w > 1:  # and it was needed: what was received hides some of the gap
                     assert received.squares.estimate[0] < honest.squares.estimate[0]
+
+
+@pytest.mark.parametrize("design", [ClusterDesign(24, 1), ClusterDesign(12, 3)], ids=str)
+@pytest.mark.parametrize("bound", ["t", "betting"])
+def test_payments_rest_on_a_limit_of_var_f_that_corruption_and_drift_do_not_lower(design, bound):
+    """A prover that hides the outputs furthest from the mean. Deterministic inequalities."""
+    function, clip, n_hidden, tolerance = smooth_function(20, noise=0.2), 4.0, 4, 0.1
+    scores = LinearScores.of(with_gap(function, 0.1))
+    masks, seeds = design.draw(1, 20)
+    true = np.clip(function(masks, seeds), -clip, clip)
+    far = true - true.mean()
+    hidden, moved = true.copy(), true - tolerance * np.sign(far)
+    hidden[np.argsort(-np.abs(far[:, 0]))[:n_hidden]] = true.mean()
+
+    def upper(outputs, **allowed):
+        criterion = Criterion(bound=bound, clip=clip)
+        verdict = judge_gap(criterion, design, masks, outputs, scores, **allowed)
+        return verdict.details["variance_upper"][0]
+
+    squares = ClusterTerms.of(design, true, scores, scores.linear(masks)).output_square
+    for level in (0.5, 0.05):  # the mean itself, and its Student t limit
+        sure = t_interval(squares, Levels(0.05, level)).upper[0]
+        assert upper(hidden, n_corrupted=n_hidden) >= sure
+        assert upper(moved, tolerance=tolerance) >= sure
+        assert upper(hidden - tolerance, n_corrupted=n_hidden, tolerance=tolerance) >= sure
+    assert min(upper(hidden), upper(moved)) < upper(true)  # and that was needed
 
 
 @pytest.mark.parametrize(

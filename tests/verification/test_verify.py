@@ -322,6 +322,18 @@ def test_small_units_and_pay():
     assert verdict.details["epsilon_share_of_linear"][0] == pytest.approx(0.05, rel=0.3)
 
 
+def test_pay_has_limits_where_the_gap_has_some():
+    function = smooth_function(60)
+    for method in ("naive", "paper"):
+        verdict = verify(function, function.best, method=method, seed=1)
+        with pytest.raises(
+            ValueError, match=f"verdict: expected one of method 'gap', .*'{method}'"
+        ):
+            verdict.pay_error(1)
+    failed = Verdict.failed("gap", 0.05, 0.05, "output 3 differs", n_targets=2)
+    assert np.isposinf(failed.pay_error(1)).all()
+
+
 def test_one_dimensional_outputs_do_for_one_target():
     truth = np.linspace(-1, 1, 30)
     assert verify(
