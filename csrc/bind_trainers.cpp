@@ -42,12 +42,36 @@ std::size_t first_size(const Array<T>& array, const char* name) {
   throw py::value_error(std::string(name) + ": expected at least one row, got none");
 }
 
+// So that no number of weights or of scratch overflows.
+void require_size(std::size_t size, const char* name) {
+  if (size < std::size_t{1} << 31) return;
+  throw py::value_error(std::string(name) + ": expected less than 2^31, got more");
+}
+
+pyattr::LinearShape linear_shape(std::size_t n_features, std::size_t n_classes) {
+  require_size(n_features, "n_features");
+  require_size(n_classes, "n_classes");
+  return {n_features, n_classes};
+}
+
+// rows (n, n_inputs).
+pyattr::NetworkShape network_shape(const Array<float>& rows, std::size_t n_hidden,
+                                   std::size_t n_classes) {
+  require_size(n_hidden, "n_hidden");
+  require_size(n_classes, "n_classes");
+  const std::size_t n_rows = first_size(rows, "rows");
+  const auto n_inputs = static_cast<std::size_t>(rows.ndim() == 2 ? rows.shape(1) : 0);
+  require_shape(rows, "rows", {n_rows, n_inputs});
+  require_size(n_inputs, "rows");
+  return {n_inputs, n_hidden, n_classes};
+}
+
 void bind_fit_softmax_regressions(const Array<float>& rows, const Array<std::int32_t>& labels,
                                   std::size_t n_features, std::size_t n_classes,
                                   const Array<std::uint8_t>& bits, const Array<float>& spectrum,
                                   const Array<float>& l2, float floor, float start, float safety,
                                   float decay, std::size_t n_steps, Array<float>& weights) {
-  const pyattr::LinearShape shape{n_features, n_classes};
+  const auto shape = linear_shape(n_features, n_classes);
   const std::size_t n_examples = first_size(rows, "rows"), n_models = first_size(bits, "bits");
   require_shape(rows, "rows", {n_examples, shape.width()});
   require_shape(labels, "labels", {n_examples});
@@ -56,6 +80,7 @@ void bind_fit_softmax_regressions(const Array<float>& rows, const Array<std::int
   require_shape(spectrum, "spectrum", {shape.n_weights()});
   require_shape(l2, "l2", {shape.n_weights()});
   require_shape(weights, "weights", {n_models, shape.n_weights()});
+  if (!(floor > 0.0f)) throw py::value_error("floor: expected a number above 0, got another");
   const pyattr::SoftmaxProblem problem{shape,           rows.data(), labels.data(), n_examples,
                                        spectrum.data(), l2.data(),   floor,         start,
                                        safety,          decay,       n_steps};
@@ -67,7 +92,7 @@ void bind_fit_softmax_regressions(const Array<float>& rows, const Array<std::int
 
 void bind_linear_logits(const Array<float>& turned, std::size_t n_targets, std::size_t n_classes,
                         const Array<float>& weights, Array<float>& out) {
-  const pyattr::LinearShape shape{first_size(turned, "turned"), n_classes};
+  const auto shape = linear_shape(first_size(turned, "turned"), n_classes);
   const std::size_t n_models = first_size(weights, "weights");
   require_shape(turned, "turned", {shape.n_features, pyattr::whole_lanes(n_targets)});
   require_shape(weights, "weights", {n_models, shape.n_weights()});
@@ -84,10 +109,11 @@ void bind_train_networks(const Array<float>& rows, const Array<std::int32_t>& la
                          Array<float>& weights) {
   const std::size_t n_examples = first_size(rows, "rows"), n_steps = first_size(rates, "rates");
   const std::size_t n_models = first_size(examples, "examples");
+  const auto shape = network_shape(rows, n_hidden, n_classes);
   const auto batch_size = static_cast<std::size_t>(examples.ndim() == 3 ? examples.shape(2) : 0);
-  const auto n_inputs = static_cast<std::size_t>(rows.ndim() == 2 ? rows.shape(1) : 0);
-  const pyattr::NetworkShape shape{n_inputs, n_hidden, n_classes};
-  require_shape(rows, "rows", {n_examples, n_inputs});
+  if (batch_size == 0)
+    throw py::value_error(
+        "examples: expected shape (n_models, n_steps, batch_size), none of them 0, got another");
   require_shape(labels, "labels", {n_examples});
   require_below(labels, "labels", n_classes);
   require_shape(rates, "rates", {n_steps});
@@ -105,10 +131,8 @@ void bind_train_networks(const Array<float>& rows, const Array<std::int32_t>& la
 void bind_network_logits(const Array<float>& rows, std::size_t n_hidden, std::size_t n_classes,
                          const Array<float>& weights, Array<float>& out) {
   const std::size_t n_targets = first_size(rows, "rows");
-  const auto n_inputs = static_cast<std::size_t>(rows.ndim() == 2 ? rows.shape(1) : 0);
   const std::size_t n_models = first_size(weights, "weights");
-  const pyattr::NetworkShape shape{n_inputs, n_hidden, n_classes};
-  require_shape(rows, "rows", {n_targets, n_inputs});
+  const auto shape = network_shape(rows, n_hidden, n_classes);
   require_shape(weights, "weights", {n_models, shape.n_weights()});
   require_shape(out, "out", {n_models, n_targets, n_classes});
   const float *x = rows.data(), *w = weights.data();
