@@ -1,5 +1,5 @@
 // Registers the trainers of small models in pyattr._cpu. Shape checks here, mathematics in the
-// headers. Arrays are taken as they are or refused, as in bind_cpu.cpp.
+// headers. Arrays are taken as they are or refused, as in bind_arrays.hpp.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -7,26 +7,13 @@
 #include <string>
 #include <vector>
 
+#include "bind_arrays.hpp"
 #include "network_sgd.hpp"
 #include "softmax_regression.hpp"
 
-namespace py = pybind11;
-
 namespace {
 
-template <typename T>
-using Array = py::array_t<T, py::array::c_style>;
-
-template <typename T>
-void require_shape(const Array<T>& array, const char* name, std::vector<std::size_t> shape) {
-  bool same = array.ndim() == static_cast<py::ssize_t>(shape.size());
-  for (std::size_t axis = 0; same && axis < shape.size(); ++axis)
-    same = static_cast<std::size_t>(array.shape(static_cast<py::ssize_t>(axis))) == shape[axis];
-  if (same) return;
-  std::string expected;
-  for (std::size_t size : shape) expected += (expected.empty() ? "" : ", ") + std::to_string(size);
-  throw py::value_error(std::string(name) + ": expected shape (" + expected + "), got another");
-}
+using namespace pyattr::binding;
 
 void require_below(const Array<std::int32_t>& array, const char* name, std::size_t bound) {
   const auto* values = array.data();
