@@ -85,7 +85,7 @@ class MLPTrainer:
         self._recipe = recipe
         self._shape = trainers.NetworkShape(pool.n_features + 1, recipe.hidden, pool.n_classes)
         train = pool.train_features.numpy().astype(np.float64)
-        # Rows are added one after the other: no vector instructions or BLAS that could change the bits.
+        # NumPy adds up the rows in an order that depends on the array's shape alone: no BLAS.
         mean = train.mean(axis=0)
 
         def inputs(features: NDArray[np.float64]) -> NDArray[np.float32]:
