@@ -73,7 +73,7 @@ def check_exact(name: str, values: ArrayLike, dtype: DTypeLike, ndim: int) -> ND
     return _laid_out(array)
 
 
-def _laid_out(array: NDArray[Any], dtype: DTypeLike = None) -> NDArray[Any]:
+def _laid_out(array: NDArray[Any], dtype: DTypeLike | None = None) -> NDArray[Any]:
     # Numbers read from the middle of a file or of a message may begin at any byte; kernels' do not.
     return np.require(array, dtype, ["C", "ALIGNED"])
 
