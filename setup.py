@@ -33,7 +33,7 @@ CUDA_FLAGS = [
 
 
 # Headers that programs in C++ include as <pyattr/gram.hpp>: all but those of bindings and CUDA.
-PRIVATE_HEADERS = ("bind_", "cuda_", "device_", "emulated_", "exact_sums", "mma_")
+PRIVATE_HEADERS = ("bind_", "cuda_", "device_", "elements", "emulated_", "exact_sums", "mma_")
 HEADERS = sorted(
     path for path in Path("csrc").glob("*.hpp") if not path.name.startswith(PRIVATE_HEADERS)
 )

@@ -18,9 +18,9 @@ void bind_philox4x32(const Array<std::uint32_t>& counters, const Array<std::uint
                      Array<std::uint32_t>& out) {
   require(counters.ndim() == 2, "counters: expected shape (n, 4), got another");
   const std::size_t n = size_of(counters, 0);
-  require_shape(counters, n, 4, "counters");
-  require_shape(keys, n, 2, "keys");
-  require_shape(out, n, 4, "out");
+  require_shape(counters, "counters", {n, 4});
+  require_shape(keys, "keys", {n, 2});
+  require_shape(out, "out", {n, 4});
   const auto *c = counters.data(), *k = keys.data();
   auto* o = out.mutable_data();
   py::gil_scoped_release release;
@@ -82,7 +82,7 @@ void bind_augment_images(const Array<T>& images, const Array<std::int32_t>& rows
   const std::size_t width = size_of(images, 2), channels = size_of(images, 3);
   require(height < std::size_t{1} << 31 && width < std::size_t{1} << 31,
           "images: expected fewer than 2^31 rows and columns, got more");
-  require_shape(draws, size_of(rows, 0), pyattr::kAugmentDraws, "draws");
+  require_shape(draws, "draws", {size_of(rows, 0), pyattr::kAugmentDraws});
   require(fill.ndim() == 2 && size_of(fill, 0) == width && size_of(fill, 1) == channels,
           "fill: expected shape (width, channels), got another");
   require(square <= height && square <= width, "square: expected one within the image");

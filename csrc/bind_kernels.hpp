@@ -1,8 +1,8 @@
 // The kernels that pyattr._cpu and pyattr._cuda have in common: shape checks and registration. The
 // including file says before whose kernels these are: namespace backend = pyattr or pyattr::cuda.
 //
-// Arrays are taken as they are (C order, exact dtype) or refused: never converted. Outputs are
-// written in place into `out`, for the given ranges only. The GIL is released while a kernel runs.
+// Arrays are taken as in bind_arrays.hpp. Outputs are written in place into `out`, for the given
+// ranges only. The GIL is released while a kernel runs.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -11,39 +11,16 @@
 #include <cstdint>
 #include <string>
 
+#include "bind_arrays.hpp"
 #include "fixed_point.hpp"
 #include "gram.hpp"
 #include "margins.hpp"
 #include "packed_mask.hpp"
 #include "packed_matmul.hpp"
 
-namespace py = pybind11;
-
 namespace {
 
-template <typename T>
-using Array = py::array_t<T, py::array::c_style>;
-
-void require(bool holds, const char* message) {
-  if (!holds) throw py::value_error(message);
-}
-
-template <typename T>
-std::size_t size_of(const Array<T>& array, int axis) {
-  return static_cast<std::size_t>(array.shape(axis));
-}
-
-template <typename T>
-void require_shape(const Array<T>& array, std::size_t rows, std::size_t columns, const char* name) {
-  if (array.ndim() == 2 && size_of(array, 0) == rows && size_of(array, 1) == columns) return;
-  throw py::value_error(std::string(name) + ": expected shape (" + std::to_string(rows) + ", " +
-                        std::to_string(columns) + "), got another");
-}
-
-pyattr::Range range_within(std::size_t begin, std::size_t end, std::size_t size) {
-  require(begin <= end && end <= size, "range: expected 0 <= begin <= end <= size, got another");
-  return {begin, end};
-}
+using namespace pyattr::binding;
 
 void check_rows(std::uint64_t first_row, std::size_t n_rows) {
   constexpr std::uint64_t limit = std::uint64_t{1} << 32;
@@ -60,7 +37,7 @@ void bind_sample_masks(std::uint64_t seed, std::uint32_t stream, std::uint64_t f
                        std::size_t begin, std::size_t end) {
   require(out.ndim() == 2, "out: expected shape (n_rows, row_bytes), got another");
   const std::size_t row_bytes = pyattr::row_bytes_of(n_train);
-  require_shape(out, size_of(out, 0), row_bytes, "out");
+  require_shape(out, "out", {size_of(out, 0), row_bytes});
   check_rows(first_row, size_of(out, 0));
   check_threshold(threshold);
   const auto rows = range_within(begin, end, size_of(out, 0));
@@ -76,8 +53,8 @@ void bind_correlate_masks(const Array<std::uint8_t>& packed, std::uint64_t seed,
                           Array<std::uint8_t>& out, std::size_t begin, std::size_t end) {
   require(packed.ndim() == 2, "packed: expected shape (n_masks, row_bytes), got another");
   const std::size_t n_rows = size_of(packed, 0), row_bytes = pyattr::row_bytes_of(n_train);
-  require_shape(packed, n_rows, row_bytes, "packed");
-  require_shape(out, n_rows, row_bytes, "out");
+  require_shape(packed, "packed", {n_rows, row_bytes});
+  require_shape(out, "out", {n_rows, row_bytes});
   require(out.data() != packed.data() || out.size() == 0,
           "out: expected another array than packed");
   check_rows(first_row, n_rows);
@@ -99,8 +76,8 @@ void bind_packed_matmul(const Array<std::uint8_t>& packed, const Array<float>& w
   require(weights.ndim() == 2, "weights: expected shape (n_train, n_targets), got another");
   const std::size_t n_masks = size_of(packed, 0), n_train = size_of(weights, 0);
   const std::size_t n_targets = size_of(weights, 1);
-  require_shape(packed, n_masks, pyattr::row_bytes_of(n_train), "packed");
-  require_shape(out, n_masks, n_targets, "out");
+  require_shape(packed, "packed", {n_masks, pyattr::row_bytes_of(n_train)});
+  require_shape(out, "out", {n_masks, n_targets});
   const auto rows = range_within(row_begin, row_end, n_masks);
   const auto targets = range_within(target_begin, target_end, n_targets);
   const auto* bits = packed.data();
@@ -120,9 +97,9 @@ void bind_packed_matmul_transposed(const Array<std::uint8_t>& packed, const Arra
   require(out.ndim() == 2, "out: expected shape (n_train, n_targets), got another");
   const std::size_t n_masks = size_of(packed, 0), n_train = size_of(out, 0);
   const std::size_t n_targets = size_of(residuals, 1);
-  require_shape(packed, n_masks, pyattr::row_bytes_of(n_train), "packed");
-  require_shape(residuals, n_masks, n_targets, "residuals");
-  require_shape(out, n_train, n_targets, "out");
+  require_shape(packed, "packed", {n_masks, pyattr::row_bytes_of(n_train)});
+  require_shape(residuals, "residuals", {n_masks, n_targets});
+  require_shape(out, "out", {n_train, n_targets});
   const auto features = range_within(feature_begin, feature_end, n_train);
   const auto targets = range_within(target_begin, target_end, n_targets);
   require(features.begin % 64 == 0, "feature_begin: expected a multiple of 64, got another");
@@ -137,7 +114,7 @@ void bind_turn_masks(const Array<std::uint8_t>& packed, std::size_t n_train,
                      Array<std::uint32_t>& turned, std::size_t begin, std::size_t end) {
   require(packed.ndim() == 2, "packed: expected shape (n_masks, row_bytes), got another");
   const std::size_t n_masks = size_of(packed, 0);
-  require_shape(packed, n_masks, pyattr::row_bytes_of(n_train), "packed");
+  require_shape(packed, "packed", {n_masks, pyattr::row_bytes_of(n_train)});
   const std::size_t n_tiles = pyattr::gram_tiles(n_train);
   require(turned.ndim() == 3 && size_of(turned, 0) == n_tiles &&
               size_of(turned, 1) == pyattr::gram_blocks(n_masks) &&
@@ -161,7 +138,7 @@ void bind_gram(const Array<std::uint32_t>& turned, int kernel, Array<std::int32_
           "turned: expected shape (n_tiles, 8 k, 64), got another");
   require(out.ndim() == 2, "out: expected shape (n_train, n_train), got another");
   const std::size_t n_train = size_of(out, 0), n_blocks = size_of(turned, 1);
-  require_shape(out, n_train, n_train, "out");
+  require_shape(out, "out", {n_train, n_train});
   require(size_of(turned, 0) == pyattr::gram_tiles(n_train), "turned: expected other tiles");
   require(kernel >= 0 && kernel <= static_cast<int>(backend::fastest_gram_kernel()),
           "kernel: expected one that this processor has, got another");
@@ -178,7 +155,7 @@ std::size_t bind_to_fixed_point(const Array<Float>& outputs, const Array<double>
                                 std::size_t begin, std::size_t end) {
   require(outputs.ndim() == 2, "outputs: expected shape (n_rows, n_targets), got another");
   const std::size_t n_targets = size_of(outputs, 1);
-  require_shape(out, size_of(outputs, 0), n_targets, "out");
+  require_shape(out, "out", {size_of(outputs, 0), n_targets});
   require(centre.ndim() == 1 && size_of(centre, 0) == n_targets,
           "centre: expected shape (n_targets,), got another");
   require(steps.ndim() == 1 && size_of(steps, 0) == n_targets,

@@ -1,5 +1,5 @@
 // Registers the normalisation between convolutions in pyattr._cpu. Shape checks here, mathematics
-// in normalise.hpp. Arrays are taken as they are or refused, as in bind_cpu.cpp.
+// in normalise.hpp. Arrays are taken as they are or refused, as in bind_arrays.hpp.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -7,47 +7,32 @@
 #include <optional>
 #include <string>
 
+#include "bind_arrays.hpp"
 #include "normalise.hpp"
-
-namespace py = pybind11;
 
 namespace {
 
-using Floats = py::array_t<float, py::array::c_style>;
-using Doubles = py::array_t<double, py::array::c_style>;
-
-void require(bool holds, const std::string& message) {
-  if (!holds) throw py::value_error(message);
-}
+using namespace pyattr::binding;
+using Floats = Array<float>;
+using Doubles = Array<double>;
 
 pyattr::Pixels pixels_of(const Floats& x) {
   require(x.ndim() == 4, "x: expected shape (n, height, width, channels), got another");
-  const auto size = [&](int axis) { return static_cast<std::size_t>(x.shape(axis)); };
-  const pyattr::Pixels pixels{size(0), size(1), size(2), size(3)};
+  const pyattr::Pixels pixels{size_of(x, 0), size_of(x, 1), size_of(x, 2), size_of(x, 3)};
   require(pixels.rows() > 0, "x: expected at least one pixel, got none");
   return pixels;
 }
 
-template <typename T>
-void require_shape(const py::array_t<T, py::array::c_style>& array, const char* name,
-                   pyattr::Pixels shape) {
-  const std::size_t sizes[] = {shape.n, shape.height, shape.width, shape.channels};
-  bool same = array.ndim() == 4;
-  for (int axis = 0; same && axis < 4; ++axis)
-    same = static_cast<std::size_t>(array.shape(axis)) == sizes[axis];
-  require(same, std::string(name) + ": expected another shape");
-}
+Shape sizes_of(pyattr::Pixels of) { return {of.n, of.height, of.width, of.channels}; }
 
-template <typename T>
-void require_channels(const py::array_t<T, py::array::c_style>& array, const char* name,
-                      std::size_t channels) {
-  require(array.ndim() == 1 && static_cast<std::size_t>(array.shape(0)) == channels,
-          std::string(name) + ": expected one number a channel, got another shape");
+void require_channels(const py::array& array, const char* name, std::size_t channels) {
+  const Shape given = shape_of(array);
+  if (given != Shape{channels}) refuse(name, "one number a channel", text_of(given));
 }
 
 // Rows of (3, channels): mean, slope, shift.
 pyattr::Normalisation normalisation_of(const Floats& by, std::size_t channels) {
-  require(by.ndim() == 2 && by.shape(0) == 3 && static_cast<std::size_t>(by.shape(1)) == channels,
+  require(by.ndim() == 2 && by.shape(0) == 3 && size_of(by, 1) == channels,
           "by: expected shape (3, channels), got another");
   const float* first = by.data();
   return {first, first + channels, first + 2 * channels};
@@ -60,8 +45,8 @@ pyattr::Pixels halved(pyattr::Pixels shape) {
 void bind_rectify(const Floats& x, const Floats& by, const std::optional<Floats>& bypass,
                   Floats& out) {
   const auto shape = pixels_of(x);
-  require_shape(out, "out", shape);
-  if (bypass) require_shape(*bypass, "bypass", shape);
+  require_shape(out, "out", sizes_of(shape));
+  if (bypass) require_shape(*bypass, "bypass", sizes_of(shape));
   const auto given = normalisation_of(by, shape.channels);
   const float *from = x.data(), *beside = bypass ? bypass->data() : nullptr;
   float* to = out.mutable_data();
@@ -71,7 +56,7 @@ void bind_rectify(const Floats& x, const Floats& by, const std::optional<Floats>
 
 void bind_rectify_halved(const Floats& x, const Floats& by, Floats& out) {
   const auto shape = pixels_of(x);
-  require_shape(out, "out", halved(shape));
+  require_shape(out, "out", sizes_of(halved(shape)));
   const auto given = normalisation_of(by, shape.channels);
   const float* from = x.data();
   float* to = out.mutable_data();
@@ -81,8 +66,8 @@ void bind_rectify_halved(const Floats& x, const Floats& by, Floats& out) {
 
 void bind_scatter_halved(const Floats& x, const Floats& by, const Floats& gradient, Floats& out) {
   const auto shape = pixels_of(x);
-  require_shape(gradient, "gradient", halved(shape));
-  require_shape(out, "out", shape);
+  require_shape(gradient, "gradient", sizes_of(halved(shape)));
+  require_shape(out, "out", sizes_of(shape));
   const auto given = normalisation_of(by, shape.channels);
   const float *from = x.data(), *came = gradient.data();
   float* to = out.mutable_data();
@@ -116,7 +101,7 @@ void bind_normalise_backward(Floats& x, const Floats& by, const Doubles& spread,
                              Floats& shift_gradient) {
   const auto shape = pixels_of(x);
   const std::size_t channels = shape.channels;
-  require_shape(gradient, "gradient", shape);
+  require_shape(gradient, "gradient", sizes_of(shape));
   require_channels(spread, "spread", channels);
   require_channels(scale_gradient, "scale_gradient", channels);
   require_channels(shift_gradient, "shift_gradient", channels);

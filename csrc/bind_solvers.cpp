@@ -1,5 +1,5 @@
 // Registers the solvers of regressions on masks in pyattr._cpu. Shape checks here, mathematics in
-// the headers. Arrays are taken as they are or refused, as in bind_cpu.cpp.
+// the headers. Arrays are taken as they are or refused, as in bind_arrays.hpp.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -14,31 +14,13 @@
 // The kernels that these headers share with bind_cpu.cpp are not all used here.
 #pragma GCC diagnostic ignored "-Wunused-function"
 
+#include "bind_arrays.hpp"
 #include "coordinate_descent.hpp"
 #include "scale_mixture.hpp"
 
-namespace py = pybind11;
-
 namespace {
 
-template <typename T>
-using Array = py::array_t<T, py::array::c_style>;
-
-template <typename T>
-void require_shape(const Array<T>& array, const char* name, std::vector<std::size_t> shape) {
-  bool same = array.ndim() == static_cast<py::ssize_t>(shape.size());
-  for (std::size_t axis = 0; same && axis < shape.size(); ++axis)
-    same = static_cast<std::size_t>(array.shape(static_cast<py::ssize_t>(axis))) == shape[axis];
-  if (same) return;
-  std::string expected;
-  for (std::size_t size : shape) expected += (expected.empty() ? "" : ", ") + std::to_string(size);
-  throw py::value_error(std::string(name) + ": expected shape (" + expected + "), got another");
-}
-
-pyattr::Range range_within(std::size_t begin, std::size_t end, std::size_t size) {
-  if (begin <= end && end <= size) return {begin, end};
-  throw py::value_error("range: expected 0 <= begin <= end <= size, got another");
-}
+using namespace pyattr::binding;
 
 using HeldOutArrays = std::tuple<Array<float>, Array<float>, Array<double>, int, double>;
 

@@ -1,5 +1,5 @@
 // Registers the trainers of small models in pyattr._cpu. Shape checks here, mathematics in the
-// headers. Arrays are taken as they are or refused, as in bind_cpu.cpp.
+// headers. Arrays are taken as they are or refused, as in bind_arrays.hpp.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -7,26 +7,13 @@
 #include <string>
 #include <vector>
 
+#include "bind_arrays.hpp"
 #include "network_sgd.hpp"
 #include "softmax_regression.hpp"
 
-namespace py = pybind11;
-
 namespace {
 
-template <typename T>
-using Array = py::array_t<T, py::array::c_style>;
-
-template <typename T>
-void require_shape(const Array<T>& array, const char* name, std::vector<std::size_t> shape) {
-  bool same = array.ndim() == static_cast<py::ssize_t>(shape.size());
-  for (std::size_t axis = 0; same && axis < shape.size(); ++axis)
-    same = static_cast<std::size_t>(array.shape(static_cast<py::ssize_t>(axis))) == shape[axis];
-  if (same) return;
-  std::string expected;
-  for (std::size_t size : shape) expected += (expected.empty() ? "" : ", ") + std::to_string(size);
-  throw py::value_error(std::string(name) + ": expected shape (" + expected + "), got another");
-}
+using namespace pyattr::binding;
 
 void require_below(const Array<std::int32_t>& array, const char* name, std::size_t bound) {
   const auto* values = array.data();
@@ -42,12 +29,36 @@ std::size_t first_size(const Array<T>& array, const char* name) {
   throw py::value_error(std::string(name) + ": expected at least one row, got none");
 }
 
+// So that no number of weights or of scratch overflows.
+void require_size(std::size_t size, const char* name) {
+  if (size < std::size_t{1} << 31) return;
+  throw py::value_error(std::string(name) + ": expected less than 2^31, got more");
+}
+
+pyattr::LinearShape linear_shape(std::size_t n_features, std::size_t n_classes) {
+  require_size(n_features, "n_features");
+  require_size(n_classes, "n_classes");
+  return {n_features, n_classes};
+}
+
+// rows (n, n_inputs).
+pyattr::NetworkShape network_shape(const Array<float>& rows, std::size_t n_hidden,
+                                   std::size_t n_classes) {
+  require_size(n_hidden, "n_hidden");
+  require_size(n_classes, "n_classes");
+  const std::size_t n_rows = first_size(rows, "rows");
+  const auto n_inputs = static_cast<std::size_t>(rows.ndim() == 2 ? rows.shape(1) : 0);
+  require_shape(rows, "rows", {n_rows, n_inputs});
+  require_size(n_inputs, "rows");
+  return {n_inputs, n_hidden, n_classes};
+}
+
 void bind_fit_softmax_regressions(const Array<float>& rows, const Array<std::int32_t>& labels,
                                   std::size_t n_features, std::size_t n_classes,
                                   const Array<std::uint8_t>& bits, const Array<float>& spectrum,
                                   const Array<float>& l2, float floor, float start, float safety,
                                   float decay, std::size_t n_steps, Array<float>& weights) {
-  const pyattr::LinearShape shape{n_features, n_classes};
+  const auto shape = linear_shape(n_features, n_classes);
   const std::size_t n_examples = first_size(rows, "rows"), n_models = first_size(bits, "bits");
   require_shape(rows, "rows", {n_examples, shape.width()});
   require_shape(labels, "labels", {n_examples});
@@ -56,6 +67,7 @@ void bind_fit_softmax_regressions(const Array<float>& rows, const Array<std::int
   require_shape(spectrum, "spectrum", {shape.n_weights()});
   require_shape(l2, "l2", {shape.n_weights()});
   require_shape(weights, "weights", {n_models, shape.n_weights()});
+  if (!(floor > 0.0f)) throw py::value_error("floor: expected a number above 0, got another");
   const pyattr::SoftmaxProblem problem{shape,           rows.data(), labels.data(), n_examples,
                                        spectrum.data(), l2.data(),   floor,         start,
                                        safety,          decay,       n_steps};
@@ -67,7 +79,7 @@ void bind_fit_softmax_regressions(const Array<float>& rows, const Array<std::int
 
 void bind_linear_logits(const Array<float>& turned, std::size_t n_targets, std::size_t n_classes,
                         const Array<float>& weights, Array<float>& out) {
-  const pyattr::LinearShape shape{first_size(turned, "turned"), n_classes};
+  const auto shape = linear_shape(first_size(turned, "turned"), n_classes);
   const std::size_t n_models = first_size(weights, "weights");
   require_shape(turned, "turned", {shape.n_features, pyattr::whole_lanes(n_targets)});
   require_shape(weights, "weights", {n_models, shape.n_weights()});
@@ -84,10 +96,11 @@ void bind_train_networks(const Array<float>& rows, const Array<std::int32_t>& la
                          Array<float>& weights) {
   const std::size_t n_examples = first_size(rows, "rows"), n_steps = first_size(rates, "rates");
   const std::size_t n_models = first_size(examples, "examples");
+  const auto shape = network_shape(rows, n_hidden, n_classes);
   const auto batch_size = static_cast<std::size_t>(examples.ndim() == 3 ? examples.shape(2) : 0);
-  const auto n_inputs = static_cast<std::size_t>(rows.ndim() == 2 ? rows.shape(1) : 0);
-  const pyattr::NetworkShape shape{n_inputs, n_hidden, n_classes};
-  require_shape(rows, "rows", {n_examples, n_inputs});
+  if (batch_size == 0)
+    throw py::value_error(
+        "examples: expected shape (n_models, n_steps, batch_size), none of them 0, got another");
   require_shape(labels, "labels", {n_examples});
   require_below(labels, "labels", n_classes);
   require_shape(rates, "rates", {n_steps});
@@ -105,10 +118,8 @@ void bind_train_networks(const Array<float>& rows, const Array<std::int32_t>& la
 void bind_network_logits(const Array<float>& rows, std::size_t n_hidden, std::size_t n_classes,
                          const Array<float>& weights, Array<float>& out) {
   const std::size_t n_targets = first_size(rows, "rows");
-  const auto n_inputs = static_cast<std::size_t>(rows.ndim() == 2 ? rows.shape(1) : 0);
   const std::size_t n_models = first_size(weights, "weights");
-  const pyattr::NetworkShape shape{n_inputs, n_hidden, n_classes};
-  require_shape(rows, "rows", {n_targets, n_inputs});
+  const auto shape = network_shape(rows, n_hidden, n_classes);
   require_shape(weights, "weights", {n_models, shape.n_weights()});
   require_shape(out, "out", {n_models, n_targets, n_classes});
   const float *x = rows.data(), *w = weights.data();

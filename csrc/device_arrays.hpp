@@ -11,25 +11,13 @@
 #include <string>
 #include <vector>
 
+#include "bind_arrays.hpp"
 #include "device_memory.hpp"
-
-namespace py = pybind11;
 
 namespace pyattr {
 namespace binding {
 
 using cuda::DeviceMemory;
-
-template <typename T>
-using Array = py::array_t<T, py::array::c_style>;
-
-typedef std::vector<std::size_t> Shape;
-
-inline std::string text_of(const Shape& shape) {
-  std::string text;
-  for (std::size_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
-  return "(" + text + (shape.size() == 1 ? ",)" : ")");
-}
 
 // An array in C order on the current device.
 struct DeviceArray {
@@ -43,8 +31,7 @@ struct DeviceArray {
   }
 };
 
-template <typename Integers>
-Shape shape_of(const Integers& sizes) {
+inline Shape shape_of(const py::tuple& sizes) {
   Shape shape;
   for (const auto& size : sizes) shape.push_back(py::cast<std::size_t>(size));
   return shape;
@@ -68,8 +55,7 @@ inline DeviceArray empty(const Shape& shape, const py::dtype& dtype) {
 
 inline DeviceArray from_host(const py::array& values) {
   const py::array array = py::array::ensure(values, py::array::c_style);
-  Shape shape(array.shape(), array.shape() + array.ndim());
-  DeviceArray result = empty(shape, array.dtype());
+  DeviceArray result = empty(shape_of(array), array.dtype());
   {
     const void* host = array.data();
     py::gil_scoped_release release;
@@ -107,11 +93,6 @@ inline py::dict interface_of(const DeviceArray& array) {
   return result;
 }
 
-[[noreturn]] inline void refuse(const char* name, const std::string& expected,
-                                const std::string& got) {
-  throw py::value_error(std::string(name) + ": expected " + expected + ", got " + got);
-}
-
 // The address of a device array of this dtype and shape, in C order: ours or another library's.
 template <typename T>
 T* device_data(const py::object& object, const char* name, const Shape& shape) {
@@ -146,7 +127,7 @@ class Matrix {
     if (!py::isinstance<Array<float>>(object))
       throw py::type_error(std::string(name) + ": expected float32 in C order, got another array");
     const auto array = py::reinterpret_borrow<Array<float>>(object);
-    const Shape given(array.shape(), array.shape() + array.ndim());
+    const Shape given = shape_of(array);
     if (given != shape) refuse(name, "shape " + text_of(shape), text_of(given));
     copy_ = from_host(array);
     data_ = copy_->data<float>();
@@ -157,12 +138,6 @@ class Matrix {
   std::optional<DeviceArray> copy_;
   const float* data_;
 };
-
-template <typename T>
-void require_shape(const Array<T>& array, const char* name, const Shape& shape) {
-  const Shape given(array.shape(), array.shape() + array.ndim());
-  if (given != shape) refuse(name, "shape " + text_of(shape), text_of(given));
-}
 
 }  // namespace binding
 }  // namespace pyattr

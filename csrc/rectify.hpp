@@ -122,14 +122,14 @@ static void rectify_halved(const float* x, Pixels shape, Normalisation by, float
       }
 }
 
-// z of one corner, and the largest so far.
+// z of one corner, and the largest so far, NaN if one was.
 template <int Width>
 PYATTR_INLINE void take_corner(const float* x, Normalisation by, std::size_t c, float* z,
                                float* most) {
   const float *mean = by.mean + c, *slope = by.slope + c, *shift = by.shift + c;
   for (int k = 0; k < Width; ++k) {
     z[k] = normalised(x[k], mean[k], slope[k], shift[k]);
-    most[k] = z[k] > most[k] ? z[k] : most[k];
+    most[k] = (z[k] > most[k]) | (z[k] != z[k]) ? z[k] : most[k];
   }
 }
 
@@ -139,13 +139,14 @@ PYATTR_INLINE void give_corner(const float* z, const float* most, float* left, f
   float passed[Width];
   for (int k = 0; k < Width; ++k) {
     passed[k] = z[k] == most[k] ? left[k] : 0.0f;
-    left[k] -= passed[k];
+    left[k] = z[k] == most[k] ? 0.0f : left[k];
   }
   for (int k = 0; k < Width; ++k) out[k] = passed[k];
 }
 
 // The way back of rectify_halved's maxima: out (n, height, width, channels) is the gradient of its
-// window at the first corner where z is largest and above 0, else 0.
+// window at the first corner where z is largest and above 0, else 0 (and where one of the four is
+// NaN).
 PYATTR_CLONES
 static void scatter_halved(const float* x, Pixels shape, Normalisation by, const float* gradient,
                            float* out) {

@@ -70,7 +70,12 @@ def check_exact(name: str, values: ArrayLike, dtype: DTypeLike, ndim: int) -> ND
     if array.dtype != np.dtype(dtype) or array.ndim != ndim:
         got = f"{array.ndim}-dimensional {array.dtype}"
         raise bad_value(name, f"{ndim}-dimensional {np.dtype(dtype)}", got)
-    return np.ascontiguousarray(array)
+    return _laid_out(array)
+
+
+def _laid_out(array: NDArray[Any], dtype: DTypeLike | None = None) -> NDArray[Any]:
+    # Numbers read from the middle of a file or of a message may begin at any byte; kernels' do not.
+    return np.require(array, dtype, ["C", "ALIGNED"])
 
 
 def check_floats(name: str, values: ArrayLike) -> NDArray[np.float32]:
@@ -79,7 +84,7 @@ def check_floats(name: str, values: ArrayLike) -> NDArray[np.float32]:
     if array.dtype.kind != "f":
         raise bad_value(name, "a floating-point array", array.dtype)
     with np.errstate(over="ignore"):  # beyond float32 is infinity, which the caller judges
-        return np.ascontiguousarray(array, dtype=np.float32)
+        return _laid_out(array, np.float32)
 
 
 def check_logits(values: ArrayLike) -> tuple[NDArray[Any], str]:
@@ -92,9 +97,9 @@ def check_logits(values: ArrayLike) -> tuple[NDArray[Any], str]:
     """
     array = np.asarray(values)
     if array.dtype == np.float16:
-        return np.ascontiguousarray(array).view(np.uint16), "float16"
+        return _laid_out(array).view(np.uint16), "float16"
     if array.dtype == np.uint16 or array.dtype.name == "bfloat16":
-        return np.ascontiguousarray(array).view(np.uint16), "bfloat16"
+        return _laid_out(array).view(np.uint16), "bfloat16"
     return check_floats("logits", array), "float32"
 
 
@@ -131,7 +136,7 @@ def as_labels(labels: ArrayLike) -> NDArray[np.int64]:
         array = array.astype(np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise bad_value("labels", "a vector of integers", f"{array.ndim}-dimensional {array.dtype}")
-    return np.ascontiguousarray(array, np.int64)
+    return _laid_out(array, np.int64)
 
 
 def check_label_range(labels: NDArray[np.int64], n_classes: int) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyattr import _cpu, kernels, reference_layers
+from pyattr.errors import bad_value
 
 __all__ = ["normalise_backward", "rectify", "rectify_halved", "scatter_halved", "take_moments"]
 
@@ -75,7 +76,14 @@ def rectify_halved(x: Floats, by: Floats) -> Floats:
     Returns
     -------
     (n, height // 2, width // 2, channels) float32
+
+    Raises
+    ------
+    ValueError
+        If a shape is another.
     """
+    if x.ndim != 4:
+        raise bad_value("x", "shape (n, height, width, channels)", x.shape)
     if kernels.backend() == "reference":
         return reference_layers.rectify_halved(x, by)
     n, height, width, channels = x.shape

@@ -37,8 +37,9 @@ def normalise(x: NDArray[np.float32], by: NDArray[np.float32]) -> NDArray[np.flo
 def rectify(
     x: NDArray[np.float32], by: NDArray[np.float32], bypass: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """What is above zero of the normalised, plus `bypass`; exact."""
-    y = np.maximum(normalise(x, by), np.float32(0))
+    """What is above zero of the normalised, plus `bypass`; exact, -0.0 and NaN stay."""
+    z = normalise(x, by)
+    y = np.where(z < 0, np.float32(0), z)
     return y if bypass is None else y + bypass
 
 
@@ -50,14 +51,16 @@ def rectify_halved(x: NDArray[np.float32], by: NDArray[np.float32]) -> NDArray[n
     (n, height // 2, width // 2, channels) float32
     """
     y = rectify(x, by)
-    largest: NDArray[np.float32] = np.maximum.reduce(_corners(y))
+    largest: NDArray[np.float32] = np.maximum.reduce(_corners(y)) + np.float32(0)  # no -0.0
     return largest
 
 
 def scatter_halved(
     x: NDArray[np.float32], by: NDArray[np.float32], gradient: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Gradient of `rectify_halved`'s maxima, to the first of the largest; 0 where none is above 0; exact.
+    """Gradient of `rectify_halved`'s maxima, to the first of the largest; exact.
+
+    It is 0 where none is above 0, or one is NaN.
 
     Parameters
     ----------

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -427,6 +428,38 @@ def test_memory_order_and_float_width_are_converted(backend: str) -> None:
     expected = kernels.margins(logits, labels)
     assert np.array_equal(kernels.margins(np.asfortranarray(logits), labels), expected)
     assert np.array_equal(kernels.margins(logits.astype(float), labels.astype(np.uint8)), expected)
+
+
+def test_numbers_that_begin_at_any_byte_are_copied_for_the_kernels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def astray(array: np.ndarray) -> np.ndarray:  # as read from the middle of a message
+        found = np.frombuffer(b"\0" + array.tobytes(), array.dtype, offset=1).reshape(array.shape)
+        assert not found.flags.aligned
+        return found
+
+    taken: list[np.ndarray] = []
+
+    class Watched:
+        def __getattr__(self, name: str) -> Callable[..., object]:
+            def call(*arguments: object) -> object:
+                taken.extend(a for a in arguments if isinstance(a, np.ndarray))
+                return getattr(_cpu, name)(*arguments)
+
+            return call
+
+    monkeypatch.setattr(kernels, "_cpu", Watched())
+    logits, labels, weights = normal(40, 3), np.arange(40) % 3, normal(100, 6)
+    for z in (logits, logits.astype(np.float16)):
+        expected = kernels.margins(z, labels)
+        assert np.array_equal(kernels.margins(astray(z), astray(labels)), expected)
+    expected = kernels.packed_matmul(masks_of(4, 100), weights)
+    assert np.array_equal(kernels.packed_matmul(masks_of(4, 100), astray(weights)), expected)
+    seeds = kernels.sample_seeds(3, 5)
+    expected = kernels.random_words(seeds, 3, 0, 9)
+    assert np.array_equal(kernels.random_words(astray(seeds), 3, 0, 9), expected)
+    assert len(taken) > 20
+    assert all(array.flags.aligned for array in taken)
 
 
 @pytest.mark.parametrize(

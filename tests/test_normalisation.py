@@ -126,6 +126,29 @@ def test_nan_stays_nan():
     assert np.argwhere(np.isnan(normalisation.rectify_halved(x, by))).tolist() == [[1, 1, 1, 4]]
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 6, 29), (2, 5, 3, 16)])
+def test_ties_signed_zeros_and_what_is_not_finite(shape):
+    rng, by = np.random.default_rng(0), np.zeros((3, shape[3]), np.float32)
+    by[1], by[2] = 1, -0.0
+    x = rng.choice(np.float32([-1, -0.0, 0, 1, 1, 2, np.inf, np.nan]), shape)
+    halved = normalisation.rectify_halved(x, by)
+    gradient = rng.choice(np.float32([-1, 2, np.inf, -np.inf, np.nan]), halved.shape)
+    x[0], gradient[0] = 1, np.inf  # the first of four
+    pairs = [
+        (normalisation.rectify(x, by), reference_layers.rectify(x, by)),
+        (normalisation.rectify_halved(x, by), reference_layers.rectify_halved(x, by)),
+        (
+            normalisation.scatter_halved(x, by, gradient),
+            reference_layers.scatter_halved(x, by, gradient),
+        ),
+    ]
+    for ours, right in pairs:
+        assert not np.isnan(right).all()
+        np.testing.assert_array_equal(ours, right)
+        known = ~np.isnan(right)
+        np.testing.assert_array_equal(np.signbit(ours[known]), np.signbit(right[known]))
+
+
 def test_the_reference_backend():
     x, (mean, scale, shift) = given((3, 6, 5, 11))
     remembered = mean.copy(), scale.copy()
@@ -149,6 +172,8 @@ def test_refuses():
     scale, spread = np.ones(9, np.float32), np.ones(9)
     with pytest.raises(ValueError, match=r"^x: expected shape \(n, height"):
         normalisation.rectify(x[0], by)
+    with pytest.raises(ValueError, match=r"^x: expected shape \(n, height"):
+        normalisation.rectify_halved(x[0], by)
     with pytest.raises(ValueError, match=r"^by: expected shape \(3, channels\)"):
         normalisation.rectify(x, by[:, :8].copy())
     with pytest.raises(ValueError, match=r"^bypass: expected"):

@@ -78,6 +78,8 @@ def network_arguments():
         ("rates", np.zeros(0, np.float32)),
         ("examples", np.full((2, 2, 4), 5, np.int32)),
         ("examples", np.zeros((2, 3, 4), np.int32)),
+        ("examples", np.zeros((2, 2), np.int32)),
+        ("examples", np.zeros((2, 2, 0), np.int32)),  # a mean over nothing
         ("weights", np.zeros((2, 5), np.float32)),
     ],
 )
@@ -116,12 +118,25 @@ def softmax_arguments():
         ("spectrum", np.ones(3, np.float32)),
         ("l2", np.ones(3, np.float32)),
         ("weights", np.zeros((1, 64), np.float32)),
+        ("floor", 0.0),
+        ("n_features", 2**64 - 1),
+        ("n_classes", 2**62),
     ],
 )
 def test_softmax_regressions_refuse(name, value):
     _cpu.fit_softmax_regressions(**softmax_arguments())
     with pytest.raises(ValueError, match=f"^{name}: expected"):
         _cpu.fit_softmax_regressions(**softmax_arguments() | {name: value})
+
+
+def test_sizes_whose_products_overflow_are_refused():
+    # 4 inputs and 4 classes times 2^62 units would be 0 weights beside 16 biases.
+    rows, weights = np.ones((5, 4), np.float32), np.zeros((2, 16), np.float32)
+    huge = {"n_hidden": 2**62, "n_classes": 4, "weights": weights}
+    with pytest.raises(ValueError, match=r"^n_hidden: expected less than 2\^31"):
+        _cpu.train_networks(**network_arguments() | huge)
+    with pytest.raises(ValueError, match=r"^n_hidden: expected less than 2\^31"):
+        _cpu.network_logits(rows, 2**62, 4, weights, np.zeros((2, 5, 4), np.float32))
 
 
 def test_logits_refuse_other_shapes():

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from pyattr import trainers
 from pyattr.errors import bad_value, check_count, check_positive
-from pyattr.retraining.mlp_cuda import CardMLPTrainer
-from pyattr.retraining.model_seed import data_order, uniform_initialisation
+from pyattr.retraining.mlp_cuda import CardMLPTrainer, initial_layers
+from pyattr.retraining.model_seed import data_order
 from pyattr.retraining.pool import Pool
 
 __all__ = ["MLPRecipe", "MLPTrainer"]
@@ -85,7 +85,7 @@ class MLPTrainer:
         self._recipe = recipe
         self._shape = trainers.NetworkShape(pool.n_features + 1, recipe.hidden, pool.n_classes)
         train = pool.train_features.numpy().astype(np.float64)
-        # Rows are added one after the other: no vector instructions or BLAS that could change the bits.
+        # NumPy adds up the rows in an order that depends on the array's shape alone: no BLAS.
         mean = train.mean(axis=0)
 
         def inputs(features: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -116,23 +116,12 @@ class MLPTrainer:
         -------
         (block, n_targets, n_classes) float32
         """
-        recipe, initial = self._recipe, self._initial(seeds)
+        recipe, shape = self._recipe, self._shape
+        layers = initial_layers(recipe, seeds, shape.n_inputs - 1, shape.n_classes)
+        initial = shape.flat(*layers)
         order = data_order(bits, seeds, recipe.n_steps * recipe.batch_size)
         batches = order.reshape(len(bits), recipe.n_steps, recipe.batch_size)
         trained = trainers.train_networks(self._problem, batches, initial)
         empty = ~bits.any(axis=1)
         trained[empty] = initial[empty]
-        return torch.from_numpy(trainers.network_logits(self._shape, self._targets, trained))
-
-    def _initial(self, seeds: NDArray[np.uint64]) -> NDArray[np.float32]:
-        """Initial weights of a block, flat."""
-        recipe, shape = self._recipe, self._shape
-        n_features = shape.n_inputs - 1
-        first = uniform_initialisation(seeds, n_features * recipe.hidden, plane=0)
-        first *= np.float32(recipe.init_scale * np.sqrt(6.0 / n_features))
-        second = uniform_initialisation(seeds, shape.n_classes * recipe.hidden, plane=1)
-        second *= np.float32(recipe.init_scale * np.sqrt(6.0 / recipe.hidden))
-        return shape.flat(
-            first.reshape(-1, n_features, recipe.hidden),
-            second.reshape(-1, shape.n_classes, recipe.hidden),
-        )
+        return torch.from_numpy(trainers.network_logits(shape, self._targets, trained))

@@ -19,7 +19,7 @@ from pyattr.retraining.pool import Pool
 if TYPE_CHECKING:
     from pyattr.retraining.mlp import MLPRecipe
 
-__all__ = ["CardMLPTrainer"]
+__all__ = ["CardMLPTrainer", "initial_layers"]
 
 _ALIGNED = 16  # float32 values in 64 bytes
 _TEST_CHUNK = 64  # test examples evaluated at a time
@@ -104,16 +104,11 @@ class CardMLPTrainer:
 
     def _initial(self, seeds: NDArray[np.uint64]) -> NDArray[np.float32]:
         """Initial weights of a block, flat."""
-        block, hidden, scale = len(seeds), self._recipe.hidden, self._recipe.init_scale
-        n_features = self._n_inputs - 1
+        block, hidden = len(seeds), self._recipe.hidden
         first = np.zeros((block, self._n_inputs, self._hidden), np.float32)
         second = np.zeros((block, self._n_classes, self._width), np.float32)
-        drawn = uniform_initialisation(seeds, n_features * hidden, plane=0)
-        drawn *= np.float32(scale * np.sqrt(6.0 / n_features))
-        first[:, :-1, :hidden] = drawn.reshape(block, n_features, hidden)
-        drawn = uniform_initialisation(seeds, self._n_classes * hidden, plane=1)
-        drawn *= np.float32(scale * np.sqrt(6.0 / hidden))
-        second[:, :, :hidden] = drawn.reshape(block, self._n_classes, hidden)
+        drawn = initial_layers(self._recipe, seeds, self._n_inputs - 1, self._n_classes)
+        first[:, :-1, :hidden], second[:, :, :hidden] = drawn
         return np.concatenate([first.reshape(-1), second.reshape(-1)])
 
     def _train(self, initial: torch.Tensor, batches: torch.Tensor) -> torch.Tensor:
@@ -163,6 +158,24 @@ class CardMLPTrainer:
             units.forward(self._test[rows].expand(len(w1), -1, -1))
             logits[:, rows] = units.logits[..., :_TEST_CHUNK].mT
         return logits[:, : self._n_targets]
+
+
+def initial_layers(
+    recipe: MLPRecipe, seeds: NDArray[np.uint64], n_features: int, n_classes: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Draw the initial weights of networks, one a seed.
+
+    Returns
+    -------
+    first : (n_models, n_features, hidden) float32
+    second : (n_models, n_classes, hidden) float32
+    """
+    hidden, scale = recipe.hidden, recipe.init_scale
+    first = uniform_initialisation(seeds, n_features * hidden, plane=0)
+    first *= np.float32(scale * np.sqrt(6.0 / n_features))
+    second = uniform_initialisation(seeds, n_classes * hidden, plane=1)
+    second *= np.float32(scale * np.sqrt(6.0 / hidden))
+    return first.reshape(-1, n_features, hidden), second.reshape(-1, n_classes, hidden)
 
 
 class _Units:

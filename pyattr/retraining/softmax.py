@@ -64,8 +64,8 @@ class SoftmaxRecipe:
 class SoftmaxTrainer:
     """Trains models by a `SoftmaxRecipe` on processors, one at a time and each on its own rows alone.
 
-    The pool's principal axes come from LAPACK and may differ between machines in their last bits; all
-    that follows has the same bits on every x86-64 processor.
+    The pool's principal axes and its examples along them come from LAPACK and BLAS and may differ between
+    machines in their last bits; all that follows has the same bits on every x86-64 processor.
 
     Parameters
     ----------

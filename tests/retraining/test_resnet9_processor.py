@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from pyattr.retraining.resnet9_model import Hyperparameters, Model
 from pyattr.retraining.resnet9_network import Network
@@ -29,22 +30,52 @@ def both(channels=1, width=8, size=13, seed=0):
     return *models, x, target
 
 
+def in_doubles(model, x, target):
+    """The loss of a model as a function of its weights, and these, in float64."""
+    statistics = model._network.statistics(torch.device("cpu"))
+    for room in (statistics.means, statistics.variances):
+        room[:] = [numbers.double() for numbers in room]
+
+    def loss(flat):
+        weights = model._network.split(flat)
+        logits = model._network.forward(weights, statistics, x.double(), train=True)
+        return -(target.double() * functional.log_softmax(logits, 1)).sum() / len(x)
+
+    return loss, model._flat.double().requires_grad_()
+
+
 @pytest.mark.parametrize(("channels", "width", "size"), [(1, 8, 12), (3, 8, 13), (1, 24, 17)])
-def test_gradients_are_those_of_torch(channels, width, size):
-    by_hand, by_torch, x, target = both(channels, width, size)
-    network = by_hand._network
+def test_gradients_are_those_of_torch_in_doubles(channels, width, size):
+    by_hand, _, x, target = both(channels, width, size)
     by_hand._differentiate(x, target)
-    by_torch._differentiate(x, target)
-    for k, (ours, theirs) in enumerate(
-        zip(network.split(by_hand._gradient), network.split(by_torch._gradient), strict=True)
-    ):
-        largest = float(theirs.abs().max())
-        assert largest > 1e-5, k
-        np.testing.assert_allclose(ours, theirs, atol=2e-4 * largest, err_msg=str(k))
+    loss, weights = in_doubles(by_hand, x, target)
+    (exact,) = torch.autograd.grad(loss(weights), weights)
     # What must differ: another target.
-    by_torch._gradient.zero_()
-    by_torch._differentiate(x, target.flip(1))
-    assert float((by_hand._gradient - by_torch._gradient).abs().max()) > 1e-2
+    (other,) = torch.autograd.grad(in_doubles(by_hand, x, target.flip(1))[0](weights), weights)
+    split = by_hand._network.split
+    for k, (ours, right, wrong) in enumerate(
+        zip(split(by_hand._gradient), split(exact), split(other), strict=True)
+    ):
+        largest = float(right.abs().max())
+        assert largest > 1e-5, k
+        np.testing.assert_allclose(ours, right, rtol=0, atol=2e-5 * largest, err_msg=str(k))
+        assert float((ours - wrong).abs().max()) > 1e-2 * largest, k
+
+
+def test_gradients_are_differences_of_the_loss():
+    by_hand, _, x, target = both()
+    by_hand._differentiate(x, target)
+    loss, weights = in_doubles(by_hand, x, target)
+    generator = torch.Generator().manual_seed(1)
+    for k, gradient in enumerate(by_hand._network.split(by_hand._gradient)):
+        direction = torch.zeros_like(weights)
+        part = by_hand._network.split(direction)[k]
+        with torch.no_grad():
+            part.copy_(torch.randn(part.shape, generator=generator)).add_(gradient.sign())
+            step = 1e-6 * direction
+            slope = float(loss(weights + step) - loss(weights - step)) / 2e-6
+            expected = float((part * gradient).sum())
+        assert slope == pytest.approx(expected, rel=1e-4, abs=1e-7), k
 
 
 def test_steps_statistics_and_logits_are_those_of_torch():
