@@ -136,10 +136,14 @@ def _telling() -> Iterator[Callable[[Progress], None]]:
 
 
 def _logging() -> Callable[[Progress], None]:
-    last = -_SECONDS_BETWEEN_LINES
+    """Log a line now and then, and at once, as a warning, the first failure of each kind."""
+    last, warned = -_SECONDS_BETWEEN_LINES, set[str]()
 
     def log(progress: Progress) -> None:
         nonlocal last
+        for status in sorted(progress.n_failed.keys() - warned):
+            _LOG.warning("a model %s, and the others go on (%s)", status, progress.said)
+        warned.update(progress.n_failed)
         now = time.monotonic()
         if now - last >= _SECONDS_BETWEEN_LINES or progress.n_done == progress.n_models:
             last = now
