@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeAlias
 
@@ -32,10 +33,15 @@ from pyattr.threads import get_num_threads, over_outputs, over_rows, set_num_thr
 try:
     from pyattr import _cpu
 except ImportError as error:
-    raise ImportError(
-        "pyattr: the compiled module pyattr._cpu is missing or was built for another Python; "
-        "run `pip install pyattr`, or `pip install -e .` in the source tree"
-    ) from error
+    _tree = Path(__file__).parents[1]
+    _advice = (
+        f"pyattr was imported from its source tree, {_tree}: run from another folder to use what is "
+        "installed, or `pip install -e .` in the tree"
+        if (_tree / "setup.py").is_file()
+        else "install it again"
+    )
+    _found = "pyattr: the compiled module pyattr._cpu is missing or was built for another Python"
+    raise ImportError(f"{_found}; {_advice}") from error
 
 try:
     from pyattr import _cuda as _cuda_module

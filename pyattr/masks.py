@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pyattr import kernels, reference
 from pyattr.errors import bad_value, check_count, check_probability
@@ -90,7 +90,7 @@ class Masks:
         array = np.asarray(masks)
         if array.dtype != np.bool_ or array.ndim != 2:
             got = f"{array.ndim}-dimensional {array.dtype}"
-            raise bad_value("masks", "a bool array (n_masks, n_train)", got)
+            raise bad_value("masks", "a bool array (n_masks, n_train), as .astype(bool) makes", got)
         check_count("n_train", array.shape[1], 1)
         return cls._own(reference.pack(array), array.shape[1])
 
@@ -105,6 +105,14 @@ class Masks:
     def unpack(self) -> NDArray[np.bool_]:
         """Return the masks as (n_masks, n_train) bool."""
         return reference.unpack(self._packed, self._n_train)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """What NumPy makes of the masks: (n_masks, n_train) bool, so that `numpy.save` takes them."""
+        if copy is False:
+            raise ValueError(
+                "copy: expected True or None, since packed masks are no array, got False"
+            )
+        return self.unpack().astype(dtype or np.bool_, copy=False)
 
     def indices(self) -> Iterator[NDArray[np.int64]]:
         """Yield the examples of one mask after the other, rising, (n_included,) int64."""

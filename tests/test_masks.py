@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,3 +200,14 @@ def test_masks_drawn_once_stay_the_same() -> None:
         "02c009513d0010a00000000000000000045c0204b40202320900000000000000"
     )
     assert sample_seeds(2, seed=1).tolist() == [7736173962843137271, 13119164502782024103]
+
+
+def test_numpy_saves_masks_as_booleans(tmp_path: Path) -> None:
+    masks = sample_masks(5, n_train=70, seed=3)
+    np.save(tmp_path / "masks.npy", masks)
+    read = np.load(tmp_path / "masks.npy")
+    np.testing.assert_array_equal(read, masks.unpack(), strict=True)
+    assert np.array_equal(Masks.pack(read).packed, masks.packed)
+    assert np.asarray(masks, np.uint8).dtype == np.uint8
+    with pytest.raises(ValueError, match="copy: expected True or None"):
+        np.asarray(masks, copy=False)

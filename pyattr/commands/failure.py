@@ -41,6 +41,7 @@ _ADVICE: Final = {
 }
 _EXTRAS: Final = {
     "torch": "torch", "sklearn": "datasets", "pooch": "datasets", "jinja2": "report", "PIL": "report",
+    "markupsafe": "report",
     "ray": "ray", "obstore": "cloud", "pandas": "interchange", "xarray": "interchange",
     "cryptography": "session", "securesystemslib": "session", "starlette": "session",
     "uvicorn": "session", "httpx": "session",

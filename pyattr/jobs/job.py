@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import tomllib
@@ -203,6 +204,12 @@ def _check_own(recipe: dict[str, Any]) -> None:
         raise bad_value("recipe.settings", "a table", recipe["settings"])
 
 
+# Names of keys, to guess which one was meant.
+_NAMES: Final = sorted(
+    {name for table in (Job, Data, Models, Fit) for name in table.__struct_fields__} - {"folder"}
+)
+
+
 def _words(message: str) -> tuple[str, str]:
     """Split what msgspec says into the key and the rest, in the words of this package."""
     said, _, path = message.partition(" - at `$")
@@ -212,7 +219,10 @@ def _words(message: str) -> tuple[str, str]:
         found = re.search(pattern, said)
         if found:
             key = f"{key}.{found[1]}" if key else found[1]
-            return key, "expected it, got none" if "missing" in said else "expected no such key"
+            if "missing" in said:
+                return key, "needed, and not there"
+            near = difflib.get_close_matches(found[1], _NAMES, 1)
+            return key, f"unknown key; did you mean {near[0]!r}?" if near else "unknown key"
     return key, said[:1].lower() + said[1:]
 
 

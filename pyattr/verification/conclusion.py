@@ -185,10 +185,11 @@ def _reason(
             f"{BOUNDS[found.bound].assumption}{noted}"
         )
     if outcome is Outcome.ABORT:
+        allowed = " by more than the non-linearity allowed for" if criterion.nonlinearity else ""
         worst = max(range(n), key=lambda t: gap.lower[t] if outcomes[t] is Outcome.ABORT else -1.0)
         return (
             f"the lower limit of the gap, {gap.lower[worst]:.3g} at target {worst}, is above ε = "
-            f"{epsilon:g} by more than the non-linearity allowed for "
+            f"{epsilon:g}{allowed} "
             f"({outcomes.count(Outcome.ABORT)} of {n} targets)"
         )
     for what, where in doubts.items():

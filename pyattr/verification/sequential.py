@@ -282,6 +282,6 @@ def _explained(
         reason += (
             "; no number of trainings is likely to change that"
             if ahead.outcome is Outcome.INCONCLUSIVE
-            else f"; about {ahead.n_more:,} more trainings would end in {ahead.outcome}"
+            else f"; about {ahead.n_more:,} more trainings might end in {ahead.outcome}"
         )
     return replace(verdict, reason=reason, delta_split=split, details=details)

@@ -217,7 +217,7 @@ def test_an_inconclusive_verdict_says_what_more_would_buy():
         if verdict.outcome is Outcome.INCONCLUSIVE and abs(verdict.gap[0] - 0.04) < 0.004:
             assert verdict.details["expected_outcome"] is Outcome.ACCEPT
             promised.append(200 + verdict.details["expected_more_trainings"])
-            assert f"{promised[-1] - 200:,} more trainings would end in ACCEPT" in verdict.reason
+            assert f"{promised[-1] - 200:,} more trainings might end in ACCEPT" in verdict.reason
     larger = ClusterDesign(int(np.median(promised)) // 2)
     accepted = sum(
         bool(pyattr.verify(function, near, seed=100 + s, design=larger)) for s in range(40)
