@@ -254,10 +254,20 @@ kind = "softmax"
 count = {count}
 held_out = 0
 seed = {seed}
+chunk = {chunk}
 """
+CHUNKS = (
+    32,
+    256,
+)  # models to a task: what jobs take of their own, and what takes a tenth of a second
 
 
 def executors(folder: str, rounds: int, n_workers: int) -> dict[str, Any]:
+    """Both executors at each size of chunks."""
+    return {f"chunks of {size}": at_chunks(size, folder, rounds, n_workers) for size in CHUNKS}
+
+
+def at_chunks(size: int, folder: str, rounds: int, n_workers: int) -> dict[str, Any]:
     """Models/s of softmax regressions on digits, by the same worker under both executors.
 
     One after the other, which is first in turn: the share is the median over these pairs, so that a machine
@@ -272,7 +282,7 @@ def executors(folder: str, rounds: int, n_workers: int) -> dict[str, Any]:
         for kind in ("local", "ray") if seed % 2 == 0 else ("ray", "local"):
             with tempfile.TemporaryDirectory(dir=folder) as where:
                 path = Path(where, "job.toml")
-                path.write_text(JOB.format(count=N_MODELS, seed=seed))
+                path.write_text(JOB.format(count=N_MODELS, seed=seed, chunk=size))
                 last: list[Progress] = []
                 jobs.train(jobs.load_job(path), Executor(kind, n_workers), last.append)
                 assert last[-1].n_done == N_MODELS
