@@ -55,15 +55,14 @@ def test_each_wrong_line_of_it_is_an_error(tmp_path):
     assert len(lines) == n_wrong == 7
 
 
-def snippets():
+def programs():
+    """The programs of a page, one after the other as its reader runs them."""
     for page in ("README.md", "docs/commands.md"):
-        for number, code in enumerate(
-            re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
-        ):
-            yield pytest.param(code, id=f"{page}-{number}")
+        blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
+        yield pytest.param("\n".join(blocks), id=page)
 
 
-@pytest.mark.parametrize("code", list(snippets()))
+@pytest.mark.parametrize("code", list(programs()))
 def test_snippets_pass_it_too(code, tmp_path):
     """Their own functions have no annotations, and scikit-learn has none at all."""
     (tmp_path / "snippet.py").write_text(code)
