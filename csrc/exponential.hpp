@@ -1,5 +1,5 @@
-// exp with fused multiply-add, for one float or a vector of them: the same bits for both, on every
-// machine.
+// exp and log with fused multiply-add, for one float or a vector of them: the same bits for both,
+// on every machine.
 #pragma once
 
 #include <cstdint>
@@ -35,16 +35,23 @@ PYATTR_HD float scaled(float x, float low_bits) {
   return bits_as<float>(bits_as<std::uint32_t>(x) + (bits_as<std::uint32_t>(low_bits) << 23));
 }
 
+// x as 2^n m with sqrt(1/2) <= m < sqrt(2), for x > 0; of NaN and infinity some such numbers.
+PYATTR_HD void split(float x, float* n, float* m) {
+  const std::int32_t bits = bits_as<std::int32_t>(x);
+  const std::int32_t exponent = (bits - 0x3F3504F3) >> 23;  // sqrt(1/2) has n = 0
+  *n = static_cast<float>(exponent);
+  *m = bits_as<float>(bits - exponent * (1 << 23));
+}
+
 #if !defined(__CUDACC__)
 
 typedef float Floats4 __attribute__((vector_size(16)));
 typedef float Floats8 __attribute__((vector_size(32)));
+typedef float Floats16 __attribute__((vector_size(64)));
 typedef double Doubles2 __attribute__((vector_size(16)));
 typedef std::uint64_t Longs2 __attribute__((vector_size(16)));
 typedef std::int32_t Ints4 __attribute__((vector_size(16)));
 typedef std::int32_t Ints8 __attribute__((vector_size(32)));
-typedef std::uint32_t Words4 __attribute__((vector_size(16)));
-typedef std::uint32_t Words8 __attribute__((vector_size(32)));
 
 #if defined(__SSE2__) && !defined(__FMA__)
 
@@ -67,49 +74,44 @@ PYATTR_INLINE Floats4 multiply_add(Floats4 a, Floats4 b, Floats4 c) {
   return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high));
 }
 
-#else
-
-PYATTR_INLINE Floats4 multiply_add(Floats4 a, Floats4 b, Floats4 c) {
-  Floats4 result;
-  for (int k = 0; k < 4; ++k) result[k] = __builtin_fmaf(a[k], b[k], c[k]);
-  return result;
-}
-
 #endif
 
-// A loop over lanes that gcc turns into one instruction; only clones for AVX2 run it.
-PYATTR_INLINE Floats8 multiply_add(Floats8 a, Floats8 b, Floats8 c) {
-  Floats8 result;
-  for (int k = 0; k < 8; ++k) result[k] = __builtin_fmaf(a[k], b[k], c[k]);
+// The same of vectors: V is one of the above, and Ints what its comparisons give.
+
+// A loop over lanes that gcc turns into one instruction; only clones for AVX2 run those of eight
+// and more.
+template <typename V>
+PYATTR_INLINE V multiply_add(V a, V b, V c) {
+  V result;
+  for (std::size_t k = 0; k < sizeof(V) / sizeof(float); ++k)
+    result[k] = __builtin_fmaf(a[k], b[k], c[k]);
   return result;
 }
-PYATTR_INLINE Floats4 larger(Floats4 a, Floats4 b) { return a > b ? a : b; }
-PYATTR_INLINE Floats8 larger(Floats8 a, Floats8 b) { return a > b ? a : b; }
-PYATTR_INLINE Ints4 unordered(Floats4 a, Floats4 b) {  // -1 where one is NaN
-  Ints4 result;
-  for (int k = 0; k < 4; ++k) result[k] = __builtin_isunordered(a[k], b[k]) ? -1 : 0;
+template <typename V>
+PYATTR_INLINE V larger(V a, V b) {
+  return a > b ? a : b;
+}
+template <typename V, typename Ints = decltype(V{} < V{})>
+PYATTR_INLINE Ints unordered(V a, V b) {  // -1 where one is NaN
+  Ints result;
+  for (std::size_t k = 0; k < sizeof(V) / sizeof(float); ++k)
+    result[k] = __builtin_isunordered(a[k], b[k]) ? -1 : 0;
   return result;
 }
-PYATTR_INLINE Ints8 unordered(Floats8 a, Floats8 b) {
-  Ints8 result;
-  for (int k = 0; k < 8; ++k) result[k] = __builtin_isunordered(a[k], b[k]) ? -1 : 0;
-  return result;
+template <typename V, typename Ints = decltype(V{} < V{})>
+PYATTR_INLINE V at_most_87(V x) {
+  const Ints bits = reinterpret_cast<Ints>(x), most = Ints{} + 0x42AE0000;
+  return reinterpret_cast<V>(bits > most ? most : bits);
 }
-PYATTR_INLINE Floats4 at_most_87(Floats4 x) {
-  const Ints4 bits = reinterpret_cast<Ints4>(x), most = Ints4{} + 0x42AE0000;
-  return reinterpret_cast<Floats4>(bits > most ? most : bits);
+template <typename V, typename Ints = decltype(V{} < V{})>
+PYATTR_INLINE V scaled(V x, V low_bits) {
+  return reinterpret_cast<V>(reinterpret_cast<Ints>(x) + (reinterpret_cast<Ints>(low_bits) << 23));
 }
-PYATTR_INLINE Floats8 at_most_87(Floats8 x) {
-  const Ints8 bits = reinterpret_cast<Ints8>(x), most = Ints8{} + 0x42AE0000;
-  return reinterpret_cast<Floats8>(bits > most ? most : bits);
-}
-PYATTR_INLINE Floats4 scaled(Floats4 x, Floats4 low_bits) {
-  return reinterpret_cast<Floats4>(reinterpret_cast<Words4>(x) +
-                                   (reinterpret_cast<Words4>(low_bits) << 23));
-}
-PYATTR_INLINE Floats8 scaled(Floats8 x, Floats8 low_bits) {
-  return reinterpret_cast<Floats8>(reinterpret_cast<Words8>(x) +
-                                   (reinterpret_cast<Words8>(low_bits) << 23));
+template <typename V, typename Ints = decltype(V{} < V{})>
+PYATTR_INLINE void split(V x, V* n, V* m) {
+  const Ints bits = reinterpret_cast<Ints>(x), exponent = (bits - 0x3F3504F3) >> 23;
+  *n = __builtin_convertvector(exponent, V);
+  *m = reinterpret_cast<V>(bits - (exponent << 23));
 }
 template <typename V>
 PYATTR_INLINE V load(const float* from) {
@@ -140,6 +142,23 @@ PYATTR_HD T exp_of_minus(T x) {
   poly = multiply_add(poly, f, T{} + 6.9314698e-1f);
   poly = multiply_add(poly, f, T{} + 1.0f);
   return scaled(poly, shifted);
+}
+
+// log(x) for 1 <= x, to (1.2 + 1.05 log x) u: n log 2 + log m, where m = 1 + f. The polynomial of
+// degree 8 in f, minimax with log 1 = 0 exact, is off by 0.7 u and its rounding by 0.5 u; that of
+// log 2 is 0.05 u log x, and the sum is rounded once. Of NaN and infinity it is some finite number.
+template <typename T>
+PYATTR_HD T log_from_one(T x) {
+  T n, m;
+  split(x, &n, &m);
+  const T f = m - 1.0f;  // exact
+  T poly = multiply_add(f, T{} - 1.0034620e-1f, T{} + 1.6335640e-1f);
+  poly = multiply_add(poly, f, T{} - 1.7325993e-1f);
+  poly = multiply_add(poly, f, T{} + 1.9888277e-1f);
+  poly = multiply_add(poly, f, T{} - 2.4961466e-1f);
+  poly = multiply_add(poly, f, T{} + 3.3335263e-1f);
+  poly = multiply_add(poly, f, T{} - 5.0000584e-1f);
+  return multiply_add(n, T{} + 6.9314718e-1f, multiply_add(poly, f * f, f));
 }
 
 }  // namespace pyattr

@@ -46,6 +46,16 @@
 #define PYATTR_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #endif
 
+// A function for one level alone, which is only called where instruction_level() is as high: where
+// the levels differ in more than how wide gcc makes a loop.
+#if defined(PYATTR_LEVELS)
+#define PYATTR_LEVEL_3 __attribute__((target("arch=x86-64-v3")))
+#define PYATTR_LEVEL_4 __attribute__((target("arch=x86-64-v4")))
+#else
+#define PYATTR_LEVEL_3
+#define PYATTR_LEVEL_4
+#endif
+
 #if !defined(__CUDACC__)
 
 namespace pyattr {

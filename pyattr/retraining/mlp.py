@@ -79,7 +79,7 @@ class MLPTrainer:
     lanes = 1
     block = 32
     whole_blocks = False
-    arithmetic = "compiled 1"
+    arithmetic = "compiled 2"
 
     def __init__(self, recipe: MLPRecipe, pool: Pool) -> None:
         self._recipe = recipe

@@ -149,7 +149,7 @@ class ResNet9Trainer:
     def __init__(self, recipe: ResNet9Recipe, pool: ImagePool, device: torch.device) -> None:
         self._recipe, self._pool, self._device = recipe, pool, device
         # Of a processor's torch come the convolutions; the rest is `pyattr.normalisation`.
-        self.arithmetic = "torch, compiled 1" if device.type == "cpu" else "torch"
+        self.arithmetic = "torch, compiled 2" if device.type == "cpu" else "torch"
         width = max(1, round(_BASE_WIDTH * recipe.width_multiplier / 8)) * 8
         self.network = Network(recipe.channels, pool.n_classes, width)
         self._rates = recipe.rates(recipe.n_steps(pool.n_examples))

@@ -76,7 +76,7 @@ class SoftmaxTrainer:
     lanes = 1
     block = 32
     whole_blocks = False
-    arithmetic = "compiled 1"
+    arithmetic = "compiled 2"
 
     def __init__(self, recipe: SoftmaxRecipe, pool: Pool) -> None:
         self._recipe = recipe

@@ -1,6 +1,6 @@
-// exp_of_minus keeps its error bound and has the same bits in a float and in both vectors, and
-// multiply_add rounds once where the processor has no such instruction. Returns the number of the
-// check that failed.
+// exp_of_minus and log_from_one keep their error bounds and have the same bits in a float and in
+// all vectors, and multiply_add rounds once where the processor has no such instruction. Returns
+// the number of the check that failed.
 #include "exponential.hpp"
 
 #include <cmath>
@@ -24,7 +24,9 @@ bool rounds_once(float a, float b, float c) {
   const float exact = std::fma(a, b, c);
   return same(multiply_add(a, b, c), exact) &&
          same(multiply_add(spread<Floats4>(a), spread<Floats4>(b), spread<Floats4>(c))[1], exact) &&
-         same(multiply_add(spread<Floats8>(a), spread<Floats8>(b), spread<Floats8>(c))[5], exact);
+         same(multiply_add(spread<Floats8>(a), spread<Floats8>(b), spread<Floats8>(c))[5], exact) &&
+         same(multiply_add(spread<Floats16>(a), spread<Floats16>(b), spread<Floats16>(c))[11],
+              exact);
 }
 
 // Sums within 2^-40 of the middle between two floats, on either side of it.
@@ -54,10 +56,30 @@ double largest_error() {
   return worst;
 }
 
+// Of log_from_one, likewise: up to 1,000, where sums of exponentials lie, and far beyond.
+double largest_error_of_log() {
+  double worst = 0.0;
+  for (std::uint32_t bits = bits_as<std::uint32_t>(1.0f); bits < 0x7F800000u;
+       bits += bits < 0x447A0000u ? 29 : 9973) {
+    const float x = bits_as<float>(bits);
+    const double exact = std::log(static_cast<double>(x));
+    worst = std::fmax(worst, std::fabs(log_from_one(x) - exact) / ((1.2 + 1.05 * exact) * kUnit));
+  }
+  return worst;
+}
+
+bool same_bits_of_log(float x) {
+  const float alone = log_from_one(x);
+  return same(log_from_one(spread<Floats4>(x))[2], alone) &&
+         same(log_from_one(spread<Floats8>(x))[7], alone) &&
+         same(log_from_one(spread<Floats16>(x))[13], alone);
+}
+
 bool same_bits(float x) {
   const float alone = exp_of_minus(x);
   return same(exp_of_minus(spread<Floats4>(x))[2], alone) &&
-         same(exp_of_minus(spread<Floats8>(x))[7], alone);
+         same(exp_of_minus(spread<Floats8>(x))[7], alone) &&
+         same(exp_of_minus(spread<Floats16>(x))[13], alone);
 }
 
 }  // namespace
@@ -80,5 +102,13 @@ int main() {
     if (!same_bits(positive(random))) return 6;
   for (float x : {0.0f, -0.0f, 86.99f, 87.0f, 87.01f, 3e38f, INFINITY})
     if (!same_bits(x) || !(exp_of_minus(x) >= 0.0f)) return 7;
-  return exp_of_minus(0.0f) == 1.0f ? 0 : 8;
+  if (exp_of_minus(0.0f) != 1.0f || log_from_one(1.0f) != 0.0f) return 8;
+  const double error_of_log = largest_error_of_log();
+  if (!(error_of_log <= 1.0)) return 9;
+  if (error_of_log < 0.5) return 10;
+  for (int k = 0; k < 1000000; ++k)
+    if (!same_bits_of_log(1.0f + positive(random))) return 11;
+  for (float x : {1.0f, 1.41421354f, 1.41421366f, 2.0f, 3.4e38f, INFINITY, NAN, -NAN})
+    if (!same_bits_of_log(x) || !std::isfinite(log_from_one(x))) return 12;
+  return 0;
 }
