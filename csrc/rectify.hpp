@@ -113,7 +113,7 @@ static void rectify_halved(const float* x, Pixels shape, Normalisation by, float
             const float* from = x + at.corner[corner] + c;
             for (int k = 0; k < kWidth; ++k) {
               const float z = normalised(from[k], mean[k], slope[k], shift[k]);
-              most[k] = (z > most[k]) | (z != z) ? z : most[k];
+              most[k] = ((z > most[k]) | (z != z)) ? z : most[k];
             }
           }
           for (int k = 0; k < kWidth; ++k) out[c + k] = most[k];
@@ -129,7 +129,7 @@ PYATTR_INLINE void take_corner(const float* x, Normalisation by, std::size_t c, 
   const float *mean = by.mean + c, *slope = by.slope + c, *shift = by.shift + c;
   for (int k = 0; k < Width; ++k) {
     z[k] = normalised(x[k], mean[k], slope[k], shift[k]);
-    most[k] = (z[k] > most[k]) | (z[k] != z[k]) ? z[k] : most[k];
+    most[k] = ((z[k] > most[k]) | (z[k] != z[k])) ? z[k] : most[k];
   }
 }
 

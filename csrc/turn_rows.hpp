@@ -16,6 +16,12 @@ constexpr int kMarginLanes = 64;
 
 #if !defined(__CUDACC__)
 
+// Lanes of a and, counted on, of b: by the builtin that gcc and clang have in common.
+template <int... kAt, typename V>
+PYATTR_INLINE V shuffled(V a, V b) {
+  return __builtin_shufflevector(a, b, kAt...);
+}
+
 // W floats side by side and the turning of 4 x 4 tiles within each four of them.
 template <int W>
 struct TurnLanes;
@@ -24,9 +30,12 @@ struct TurnLanes<4> {
   using Floats = Floats4;
   typedef double Pairs __attribute__((vector_size(16)));
   using Ints = Ints4;
-  static constexpr Ints low = {0, 4, 1, 5}, high = {2, 6, 3, 7};
-  static constexpr Ints first = {0, 1, 4, 5}, second = {2, 3, 6, 7};
-  static constexpr Ints even = {0, 2, 4, 6}, odd = {1, 3, 5, 7};
+  static PYATTR_INLINE Floats low(Floats a, Floats b) { return shuffled<0, 4, 1, 5>(a, b); }
+  static PYATTR_INLINE Floats high(Floats a, Floats b) { return shuffled<2, 6, 3, 7>(a, b); }
+  static PYATTR_INLINE Floats first(Floats a, Floats b) { return shuffled<0, 1, 4, 5>(a, b); }
+  static PYATTR_INLINE Floats second(Floats a, Floats b) { return shuffled<2, 3, 6, 7>(a, b); }
+  static PYATTR_INLINE Floats even(Floats a, Floats b) { return shuffled<0, 2, 4, 6>(a, b); }
+  static PYATTR_INLINE Floats odd(Floats a, Floats b) { return shuffled<1, 3, 5, 7>(a, b); }
   static PYATTR_INLINE Floats row(const float* at, std::size_t) { return load<Floats>(at); }
   // Two floats of a row and of the next.
   static PYATTR_INLINE Floats pairs(const float* at, std::size_t n_classes) {
@@ -40,10 +49,24 @@ struct TurnLanes<8> {
   using Floats = Floats8;
   typedef double Pairs __attribute__((vector_size(32)));
   using Ints = Ints8;
-  static constexpr Ints low = {0, 8, 1, 9, 4, 12, 5, 13}, high = {2, 10, 3, 11, 6, 14, 7, 15};
-  static constexpr Ints first = {0, 1, 8, 9, 4, 5, 12, 13};
-  static constexpr Ints second = {2, 3, 10, 11, 6, 7, 14, 15};
-  static constexpr Ints even = {0, 2, 8, 10, 4, 6, 12, 14}, odd = {1, 3, 9, 11, 5, 7, 13, 15};
+  static PYATTR_INLINE Floats low(Floats a, Floats b) {
+    return shuffled<0, 8, 1, 9, 4, 12, 5, 13>(a, b);
+  }
+  static PYATTR_INLINE Floats high(Floats a, Floats b) {
+    return shuffled<2, 10, 3, 11, 6, 14, 7, 15>(a, b);
+  }
+  static PYATTR_INLINE Floats first(Floats a, Floats b) {
+    return shuffled<0, 1, 8, 9, 4, 5, 12, 13>(a, b);
+  }
+  static PYATTR_INLINE Floats second(Floats a, Floats b) {
+    return shuffled<2, 3, 10, 11, 6, 7, 14, 15>(a, b);
+  }
+  static PYATTR_INLINE Floats even(Floats a, Floats b) {
+    return shuffled<0, 2, 8, 10, 4, 6, 12, 14>(a, b);
+  }
+  static PYATTR_INLINE Floats odd(Floats a, Floats b) {
+    return shuffled<1, 3, 9, 11, 5, 7, 13, 15>(a, b);
+  }
   // Four floats of a row and four of the row four below.
   static PYATTR_INLINE Floats row(const float* at, std::size_t n_classes) {
     const auto upper = load<Floats4>(at), lower = load<Floats4>(at + 4 * n_classes);
@@ -67,21 +90,21 @@ PYATTR_INLINE void turn_tile(const float* at, std::size_t n_classes,
   using V = typename Turn::Floats;
   if (kUsed == 2) {
     const V top = Turn::pairs(at, n_classes), next = Turn::pairs(at + 2 * n_classes, n_classes);
-    turned[0] = __builtin_shuffle(top, next, Turn::even);
-    turned[1] = __builtin_shuffle(top, next, Turn::odd);
+    turned[0] = Turn::even(top, next);
+    turned[1] = Turn::odd(top, next);
     return;
   }
   const V r0 = Turn::row(at, n_classes), r1 = Turn::row(at + n_classes, n_classes);
   const V r2 = Turn::row(at + 2 * n_classes, n_classes);
   const V r3 = Turn::row(at + 3 * n_classes, n_classes);
-  const V low01 = __builtin_shuffle(r0, r1, Turn::low);
-  const V low23 = __builtin_shuffle(r2, r3, Turn::low);
-  const V high01 = __builtin_shuffle(r0, r1, Turn::high);
-  const V high23 = __builtin_shuffle(r2, r3, Turn::high);
-  turned[0] = __builtin_shuffle(low01, low23, Turn::first);
-  turned[1] = __builtin_shuffle(low01, low23, Turn::second);
-  turned[2] = __builtin_shuffle(high01, high23, Turn::first);
-  turned[3] = __builtin_shuffle(high01, high23, Turn::second);
+  const V low01 = Turn::low(r0, r1);
+  const V low23 = Turn::low(r2, r3);
+  const V high01 = Turn::high(r0, r1);
+  const V high23 = Turn::high(r2, r3);
+  turned[0] = Turn::first(low01, low23);
+  turned[1] = Turn::second(low01, low23);
+  turned[2] = Turn::first(high01, high23);
+  turned[3] = Turn::second(high01, high23);
 }
 
 // W rows on their way through the classes.
