@@ -72,7 +72,7 @@ def margins() -> dict[str, Call]:
 
 
 def problem(n_train: int) -> tuple[Any, ...]:
-    """Moments of a synthetic regression: Gram matrix, products, mean squares, and its rows' λ."""
+    """Moments of a synthetic regression, and the λ of each target above which no score is left."""
     generator = np.random.default_rng(0)
     masks = pyattr.masks.sample_masks(N_ROWS_FITTED, n_train).unpack()
     rows = (masks - masks.mean(0)).astype(np.float32)
@@ -85,17 +85,23 @@ def problem(n_train: int) -> tuple[Any, ...]:
     cross = np.ascontiguousarray(outputs.T @ rows / np.float32(N_ROWS_FITTED))
     square = np.square(outputs, dtype=np.float64).mean(0)
     largest = np.abs(cross).max(axis=1, keepdims=True).astype(np.float64)
-    return gram, cross, square, largest * np.geomspace(1.0, 0.1, N_LAMBDAS)
+    return gram, cross, square, largest
 
 
 def fits() -> dict[str, Call]:
     small, large = problem(N_FITTED), problem(2 * N_FITTED)
     gram, cross, square, _ = small
+
+    def paths(moments: tuple[Any, ...], end: float) -> object:
+        *given, largest = moments
+        return solvers.lasso_paths(*given, largest * np.geomspace(1.0, end, N_LAMBDAS))
+
     scales = np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 9)])
     variances = (square[:, None] * scales).astype(np.float32)
     return {
-        "lasso_paths": lambda: solvers.lasso_paths(*small),
-        f"lasso_paths n_train={2 * N_FITTED}": lambda: solvers.lasso_paths(*large),
+        "lasso_paths": lambda: paths(small, 0.1),
+        f"lasso_paths n_train={2 * N_FITTED}": lambda: paths(large, 0.1),
+        "lasso_paths to 0.01 of the largest λ": lambda: paths(small, 0.01),
         "fit_mixtures": lambda: solvers.fit_mixtures(gram, cross, square, N_ROWS_FITTED, variances),
     }
 
@@ -144,7 +150,7 @@ def measure(calls: tuple[Call, Call], rounds: int) -> dict[str, Any]:
 
 def bench_scaling(rounds: int) -> dict[str, Any]:
     """Return for each kernel the times of 1 and 2 threads, of two runs at once, and their ratios."""
-    results = {}
+    results: dict[str, Any] = {}
     for part in (products, margins, fits):
         ours, others = part(), part()
         results |= {name: measure((ours[name], others[name]), rounds) for name in ours}
