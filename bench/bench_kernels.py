@@ -11,7 +11,8 @@ just given back other memory.
 Run: ``python bench/bench_kernels.py [--threads N] [--rounds N] [--avx2]``; with ``--avx2`` the
 module is compiled anew without AVX-512 and measured in place of the installed one. Results are
 checked before they are timed. NumPy multiplies masks that are already unpacked to float32;
-unpacking is not timed. ``--scaling`` measures 1 and 2 threads in turn instead.
+unpacking is not timed. ``--scaling`` measures 1 and 2 threads in turn instead
+(kernel_scaling.py).
 
 Read bandwidth is that of the fastest of five reductions over the same 40 MB of logits, by as many
 threads: some of them are found in the last cache (32 MB here), where ``from memory`` reads 400 MB.
@@ -314,7 +315,8 @@ def scaling(rounds: int) -> None:
         one, two = times["median_s"]
         print(
             f"{name}: {one * 1e3:.2f} ms, {two * 1e3:.2f} ms with 2 threads "
-            f"({times['speedup']:.2f}x; of the least times {times['speedup_of_least']:.2f}x)"
+            f"({times['speedup']:.2f}x; of the least times {times['speedup_of_least']:.2f}x; "
+            f"two runs side by side {times['side_by_side']:.2f}x)"
         )
     harness.write("kernels_scaling", results, 2)
 

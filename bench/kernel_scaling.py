@@ -1,10 +1,16 @@
-"""How much faster two threads are than one, kernel by kernel, measured in turn in one process."""
+"""How much faster two threads are than one, kernel by kernel, measured in turn in one process.
+
+Beside it what the machine allows: two single-threaded runs of the same kernel at once, each on data of
+its own, share nothing but the machine. How often they do the kernel's work a second, over one run's, is
+``side_by_side``; what `speedup` lacks of it is the code's loss, and what that lacks of 2 the machine's.
+"""
 
 from __future__ import annotations
 
 import statistics
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,9 +22,12 @@ from pyattr import exact_sums, kernels, solvers
 N_MASKS, N_TRAIN, N_TARGETS = 8000, 4000, 64
 N_ROWS, N_CLASSES = 1_000_000, 10
 N_FITTED, N_ROWS_FITTED, N_LAMBDAS = 1000, 8000, 20
+LEAST_SIDE_BY_SIDE = 0.02  # seconds: a thread that comes 0.1 ms late matters little then
+
+Call = Callable[[], object]
 
 
-def products() -> dict[str, Callable[[], object]]:
+def products() -> dict[str, Call]:
     masks = pyattr.masks.sample_masks(N_MASKS, N_TRAIN)
     packed, narrow = masks.packed, pyattr.masks.sample_masks(N_MASKS, 1000).packed
     generator = np.random.default_rng(0)
@@ -37,11 +46,14 @@ def products() -> dict[str, Callable[[], object]]:
             packed, steps, N_TRAIN
         ),
         "sample_masks p=0.5": lambda: pyattr.masks.sample_masks(N_MASKS, N_TRAIN),
+        f"sample_masks p=0.5, {10 * N_MASKS:,} masks": lambda: pyattr.masks.sample_masks(
+            10 * N_MASKS, N_TRAIN
+        ),
         "sample_masks p=0.3": lambda: pyattr.masks.sample_masks(N_MASKS, N_TRAIN, 0.3),
     }
 
 
-def margins() -> dict[str, Callable[[], object]]:
+def margins() -> dict[str, Call]:
     generator = np.random.default_rng(0)
     logits = 3 * generator.standard_normal((N_ROWS, N_CLASSES), dtype=np.float32)
     labels, half = generator.integers(0, N_CLASSES, N_ROWS), logits.astype(np.float16)
@@ -59,11 +71,12 @@ def margins() -> dict[str, Callable[[], object]]:
     }
 
 
-def fits() -> dict[str, Callable[[], object]]:
+def problem(n_train: int) -> tuple[Any, ...]:
+    """Moments of a synthetic regression, and the λ of each target above which no score is left."""
     generator = np.random.default_rng(0)
-    masks = pyattr.masks.sample_masks(N_ROWS_FITTED, N_FITTED).unpack()
+    masks = pyattr.masks.sample_masks(N_ROWS_FITTED, n_train).unpack()
     rows = (masks - masks.mean(0)).astype(np.float32)
-    effects = generator.standard_normal((N_FITTED, N_TARGETS), dtype=np.float32)
+    effects = generator.standard_normal((n_train, N_TARGETS), dtype=np.float32)
     effects *= generator.random(effects.shape) < 0.05
     signal = rows @ effects
     outputs = signal + signal.std(0) * generator.standard_normal(signal.shape, dtype=np.float32)
@@ -72,38 +85,73 @@ def fits() -> dict[str, Callable[[], object]]:
     cross = np.ascontiguousarray(outputs.T @ rows / np.float32(N_ROWS_FITTED))
     square = np.square(outputs, dtype=np.float64).mean(0)
     largest = np.abs(cross).max(axis=1, keepdims=True).astype(np.float64)
-    lambdas = largest * np.geomspace(1.0, 0.1, N_LAMBDAS)
+    return gram, cross, square, largest
+
+
+def fits() -> dict[str, Call]:
+    small, large = problem(N_FITTED), problem(2 * N_FITTED)
+    gram, cross, square, _ = small
+
+    def paths(moments: tuple[Any, ...], end: float) -> object:
+        *given, largest = moments
+        return solvers.lasso_paths(*given, largest * np.geomspace(1.0, end, N_LAMBDAS))
+
     scales = np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 9)])
     variances = (square[:, None] * scales).astype(np.float32)
     return {
-        "lasso_paths": lambda: solvers.lasso_paths(gram, cross, square, lambdas),
+        "lasso_paths": lambda: paths(small, 0.1),
+        f"lasso_paths n_train={2 * N_FITTED}": lambda: paths(large, 0.1),
+        "lasso_paths to 0.01 of the largest λ": lambda: paths(small, 0.01),
         "fit_mixtures": lambda: solvers.fit_mixtures(gram, cross, square, N_ROWS_FITTED, variances),
     }
 
 
-def measure(call: Callable[[], object], rounds: int) -> dict[str, Any]:
+def seconds(call: Call, repeats: int = 1) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
+
+
+def at_once(calls: Sequence[Call], repeats: int) -> float:
+    """Seconds a call where every call has a thread and data of its own: the harmonic mean."""
+    kernels.set_num_threads(1)
+    start = threading.Barrier(len(calls))
+
+    def run(call: Call) -> float:
+        start.wait()
+        return seconds(call, repeats)
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return statistics.harmonic_mean(pool.map(run, calls))
+
+
+def measure(calls: tuple[Call, Call], rounds: int) -> dict[str, Any]:
     times: dict[int, list[float]] = {1: [], 2: []}
+    together: list[float] = []
     for _ in range(rounds + 1):
         for n_threads, values in times.items():
             kernels.set_num_threads(n_threads)
             kernels.sample_masks(0, 0, 0, 4096, 4096, 1 << 31)  # starts the threads
-            start = time.perf_counter()
-            call()
-            values.append(time.perf_counter() - start)
+            values.append(seconds(calls[0]))
+        together.append(at_once(calls, max(1, round(LEAST_SIDE_BY_SIDE / times[1][-1]))))
     medians = {n: statistics.median(values[1:]) for n, values in times.items()}
     least = {n: min(values[1:]) for n, values in times.items()}
+    beside = statistics.median(together[1:])
     return {
         "median_s": list(medians.values()),
         "min_s": list(least.values()),
+        "side_by_side_s": beside,
         "speedup": medians[1] / medians[2],
         "speedup_of_least": least[1] / least[2],
+        "side_by_side": 2 * medians[1] / beside,
     }
 
 
 def bench_scaling(rounds: int) -> dict[str, Any]:
-    """Return for each kernel the times of 1 and 2 threads and their ratio."""
-    return {
-        name: measure(call, rounds)
-        for part in (products, margins, fits)
-        for name, call in part().items()
-    }
+    """Return for each kernel the times of 1 and 2 threads, of two runs at once, and their ratios."""
+    results: dict[str, Any] = {}
+    for part in (products, margins, fits):
+        ours, others = part(), part()
+        results |= {name: measure((ours[name], others[name]), rounds) for name in ours}
+    return results

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -130,3 +132,50 @@ def test_threads_may_be_changed_while_others_work() -> None:
             worker.join()
         set_num_threads(before)
     assert not errors
+
+
+def test_a_helper_that_comes_late_does_nothing() -> None:
+    """The caller has done all tasks and been told so: what it then does must not be written over."""
+    done: list[int] = []
+    left = deque([partial(done.append, 0)])
+    share = threads._Share(left)
+    assert share.finish() is None
+    share.serve()
+    assert not done
+    assert left
+
+
+def test_the_caller_waits_for_a_helper_that_has_begun() -> None:
+    begun, done = threading.Event(), threading.Event()
+
+    def task() -> None:
+        begun.set()
+        time.sleep(0.05)
+        done.set()
+        raise KeyError(7)
+
+    share = threads._Share(deque([task]))
+    helper = threading.Thread(target=share.serve)
+    helper.start()
+    assert begun.wait(10)
+    error = share.finish()
+    assert done.is_set()
+    assert isinstance(error, KeyError)
+    helper.join()
+
+
+def test_helpers_end_when_the_number_of_threads_changes() -> None:
+    def helpers() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "pyattr"}
+
+    before, others = get_num_threads(), helpers()
+    try:
+        set_num_threads(4)
+        over_rows(64, 1 << 20, lambda begin, end: time.sleep(0.001))
+        ours = helpers() - others
+        assert len(ours) == 3
+    finally:
+        set_num_threads(before)
+    for helper in ours:
+        helper.join(10)
+        assert not helper.is_alive()
