@@ -186,6 +186,33 @@ def test_another_manifest_is_refused(tmp_path, change, words):
 
 
 @pytest.mark.parametrize(
+    ("stored", "wanted", "same"),
+    [
+        (1, 1.0, True),
+        (1, True, False),
+        (0, False, False),
+        ([1, 2], [1, 2], True),
+        ([1, 2], [True, 2], False),
+        ([1], [1, 1], False),
+        ([{"a": 1}], [{"a": True}], False),
+        ({"a": None}, {}, False),
+        ("1", 1, False),
+        ("\u00e9", "e\u0301", False),  # two ways to write é
+    ],
+)
+def test_values_of_settings_are_compared_as_json_has_them(stored, wanted, same):
+    ours, theirs = (
+        dataclasses.replace(MANIFEST, recipe={"kind": "test", "x": value})
+        for value in (wanted, stored)
+    )
+    if same:
+        theirs.refuse_other("bank", ours)
+    else:
+        with pytest.raises(ValueError, match=r"bank: recipe\.x"):
+            theirs.refuse_other("bank", ours)
+
+
+@pytest.mark.parametrize(
     "text", [b"", b"{}", b'{"attributes": {"pyattr": {"format": "x"}}}', b"\xff"]
 )
 def test_a_damaged_manifest_is_named(tmp_path, text):
