@@ -73,8 +73,12 @@ class Source:
         """
         retrain = _own(self.job) if self.job.data is None else training_of(self.job).retrain()
         if self.manifest is not None:
-            sizes = {"n_train": retrain.n_train, "n_targets": retrain.n_targets}
-            made = replace(self.manifest, **sizes, recipe=retrain.recipe_record())
+            made = replace(
+                self.manifest,
+                n_train=retrain.n_train,
+                n_targets=retrain.n_targets,
+                recipe=retrain.recipe_record(),
+            )
             where = f"a worker on {system.node()} has other data, or another pyattr, than the job"
             self.manifest.refuse_other(where, made)
         return retrain
