@@ -146,7 +146,7 @@ def test_an_own_retrain_that_is_not_there(tmp_path, old, new, words):
         ("n_steps = 10", 'n_steps = "10"', r"recipe\.n_steps: expected int as 30, got '10'"),
         ("n_steps = 10", "n_steps = 0", r"recipe\.n_steps: expected a whole number"),
         ("n_steps = 10", "l2 = true", r"recipe\.l2: expected float as 1\.0, got True"),
-        ("n_steps = 10", f"l2 = {10**400}", r"recipe\.l2: expected float as 1\.0, got '?1000"),
+        ("n_steps = 10", f"l2 = {10**400}", r"recipe\.l2: expected .*1\.0, got '?1000"),
         ('kind = "softmax"', 'kind = "forest"', r"recipe\.kind: expected 'softmax' or 'mlp'"),
         ("n_targets = 4", "n_targets = 0", r"data\.n_targets: expected a whole number"),
         ("n_train = 50", "n_train = 5000", r"data\.n_train: expected at most"),
