@@ -50,6 +50,15 @@ def test_rows_are_those_of_one_long_draw(tmp_path):
     assert bank.runs(3, 0, 3)[0] == masks
 
 
+def test_the_share_of_a_subset_is_the_manifest_s():
+    manifest = dataclasses.replace(MANIFEST, n_train=1000, p=0.2)
+    masks, seeds = Bank(None, manifest).runs(3, 1, 2)  # type: ignore[arg-type]
+    first, n = manifest.chunk_rows, 2 * manifest.chunk_rows
+    assert masks == sample_masks(n, 1000, 0.2, seed=3, first_row=first)
+    np.testing.assert_array_equal(seeds, sample_seeds(n, 3, first_row=first))
+    assert abs(masks.sizes().mean() / 1000 - 0.2) < 0.02  # 6 standard errors
+
+
 def test_complement_pairs_stay_in_one_chunk():
     manifest = dataclasses.replace(MANIFEST, design="complement")
     masks, _ = Bank(None, manifest).runs(7, 5)  # type: ignore[arg-type]
