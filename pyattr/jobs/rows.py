@@ -7,16 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyattr.jobs.training import Part
 from pyattr.masks import Masks
+from pyattr.reference import row_bytes
 from pyattr.retraining.bank import Bank, Failure
 from pyattr.retraining.bank_format import Status, statuses
 
 __all__ = ["TrainedRows", "trained_rows"]
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 _MOST_TOLD = 20  # failures whose words go into the results
 
@@ -28,7 +32,7 @@ class TrainedRows:
     Attributes
     ----------
     masks : Masks
-        (n, n_train).
+        (n, n_train), on disk.
     outputs : (n, n_targets) float32
         On disk.
     n_models : int
@@ -50,7 +54,7 @@ class TrainedRows:
 
 @contextmanager
 def trained_rows(bank: Bank, part: Part, folder: Path) -> Iterator[TrainedRows]:
-    """Gather a part's rows in a nameless file, which memory need not hold.
+    """Gather a part's rows in nameless files, which memory need not hold.
 
     A failed training leaves its row out: nothing stands in for its outputs.
 
@@ -60,7 +64,7 @@ def trained_rows(bank: Bank, part: Part, folder: Path) -> Iterator[TrainedRows]:
     part : Part
         All its chunks are in the bank.
     folder : Path
-        Where the file is made.
+        Where the files are made.
 
     Raises
     ------
@@ -73,27 +77,31 @@ def trained_rows(bank: Bank, part: Part, folder: Path) -> Iterator[TrainedRows]:
     n_models = part.n_chunks * m.chunk_rows
     codes = np.empty(n_models, np.uint8)
     kept = np.empty(n_models, np.bool_)
-    with tempfile.TemporaryFile(dir=folder) as file:
+    # Subsets follow from the seed, yet those of many models and examples would not fit in memory either.
+    with tempfile.TemporaryFile(dir=folder) as file, tempfile.TemporaryFile(dir=folder) as subsets:
         for chunk in range(part.n_chunks):
             outputs = bank.read(part.seed, chunk)
             rows = slice(chunk * m.chunk_rows, (chunk + 1) * m.chunk_rows)
             codes[rows] = statuses(outputs)
             kept[rows] = _usable(codes[rows], m.design)
             file.write(outputs[kept[rows]].tobytes())
-        file.flush()
+            masks, _ = bank.runs(part.seed, chunk)
+            subsets.write(masks.packed[kept[rows]].tobytes())
         n_kept = int(kept.sum())
-        masks, _ = bank.runs(part.seed, 0, part.n_chunks)
-        shape = (n_kept, m.n_targets)
         yield TrainedRows(
-            masks if n_kept == n_models else masks[np.flatnonzero(kept)],
-            np.memmap(file, np.float32, "r", shape=shape)
-            if n_kept
-            else np.empty(shape, np.float32),
+            Masks(_read_back(subsets, np.uint8, (n_kept, row_bytes(m.n_train))), m.n_train),
+            _read_back(file, np.float32, (n_kept, m.n_targets)),
             n_models,
             {s.name.lower(): int(n) for s in Status if s and (n := (codes == s).sum())},
             int((~kept & (codes == Status.TRAINED)).sum()),
             _told(bank, part, codes),
         )
+
+
+def _read_back(file: IO[bytes], dtype: type[Scalar], shape: tuple[int, int]) -> NDArray[Scalar]:
+    """What was written to a file, without reading it."""
+    file.flush()
+    return np.memmap(file, dtype, "r", shape=shape) if shape[0] else np.empty(shape, dtype)
 
 
 def _usable(codes: NDArray[np.uint8], design: str) -> NDArray[np.bool_]:

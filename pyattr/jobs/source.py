@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import platform as system
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from pyattr.errors import bad_value
 from pyattr.interface import Retrain
 from pyattr.jobs.job import OWN, Job
 from pyattr.masks import Masks
+from pyattr.retraining.bank_manifest import Manifest
 from pyattr.subject.own_code import imported
 from pyattr.subject.training import Training
 
@@ -46,9 +48,18 @@ class OwnRetrain:
 
 @dataclass(frozen=True)
 class Source:
-    """Makes the trainer of a job; can be pickled."""
+    """Makes the trainer of a job; can be pickled.
+
+    Attributes
+    ----------
+    job : Job
+    manifest : Manifest, optional
+        Of the bank that the trainer is for. Another process reads the data anew, and another machine may
+        hold other files, or another pyattr.
+    """
 
     job: Job
+    manifest: Manifest | None = None
 
     def __call__(self) -> Ensemble | OwnRetrain:
         """Load the data and make the trainer.
@@ -56,11 +67,21 @@ class Source:
         Raises
         ------
         ValueError
-            If the recipe is wrong; the message names the key.
+            If the recipe is wrong, or trains other models than the manifest's; the message names the key.
         FileNotFoundError, RuntimeError
             If data or a package is missing.
         """
-        return _own(self.job) if self.job.data is None else training_of(self.job).retrain()
+        retrain = _own(self.job) if self.job.data is None else training_of(self.job).retrain()
+        if self.manifest is not None:
+            made = replace(
+                self.manifest,
+                n_train=retrain.n_train,
+                n_targets=retrain.n_targets,
+                recipe=retrain.recipe_record(),
+            )
+            where = f"a worker on {system.node()} has other data, or another pyattr, than the job"
+            self.manifest.refuse_other(where, made)
+        return retrain
 
     def platform(self) -> dict[str, Any]:
         """Platform class of this process; of one's own retrain nothing is known."""

@@ -107,7 +107,7 @@ def train(
         chunks = bank.missing(part.seed, part.n_chunks)
         missing += [Task(part.seed, chunk) for chunk in chunks if chunk % shard[1] == shard[0]]
     if missing:
-        source = Source(job)
+        source = Source(job, bank.manifest)
         with workers(executor or Executor(), Work(bank.url, source, source.platform)) as pool:
             fill(pool, missing, len(missing), bank.manifest.chunk_rows, tell)
     return bank

@@ -87,6 +87,18 @@ def _differences(where: str, theirs: Any, ours: Any) -> Iterator[tuple[str, Any,
     if isinstance(theirs, dict) and isinstance(ours, dict):
         for key in sorted(theirs.keys() | ours.keys()):
             path = f"{where}.{key}" if where else key
-            yield from _differences(path, theirs.get(key), ours.get(key))
-    elif theirs != ours:
+            if key in theirs and key in ours:
+                yield from _differences(path, theirs[key], ours[key])
+            else:
+                yield path, theirs.get(key), ours.get(key)
+    elif not _equal(theirs, ours):
         yield where, theirs, ours
+
+
+def _equal(theirs: Any, ours: Any) -> bool:
+    """Whether two JSON values are the same; to Python true is 1, and no setting of 1 is one of true."""
+    if isinstance(theirs, list) and isinstance(ours, list):
+        return len(theirs) == len(ours) and all(map(_equal, theirs, ours))
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        return not any(_differences("", theirs, ours))
+    return isinstance(theirs, bool) == isinstance(ours, bool) and bool(theirs == ours)

@@ -132,9 +132,10 @@ class ProcessPool:
         slot.connection, theirs = self._context.Pipe()
         # Not a daemon: a worker may have to start processes itself, see `train_apart`.
         arguments = (theirs, self._work, slot.cores, slot.gpu)
-        slot.process = self._context.Process(target=_serve, args=arguments)
+        process = self._context.Process(target=_serve, args=arguments)
         with _interrupts_held():
-            slot.process.start()
+            process.start()
+            slot.process = process  # now there is one to put away
         theirs.close()
 
     def _reap(self, slot: _Slot) -> str:

@@ -27,6 +27,7 @@ RECIPES: Final[dict[str, type[Any]]] = {
 """By the name that stands in a job; a recipe is a frozen dataclass that `Ensemble` trains."""
 
 _OF_IMAGES: Final = ("channels", "height", "width")  # fields that follow from the data
+_LARGEST: Final = 2**53  # float64 has all integers up to here
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,8 @@ def make_recipe(
     kind : str
         Of `RECIPES`.
     settings : mapping
-        Fields of the recipe; types as its defaults have. Not the size of images.
+        Fields of the recipe; types as its defaults have, but 1 is 1.0 where these are. Not the size of
+        images.
     image_shape : tuple of int, optional
         (height, width) or (channels, height, width); "resnet9" needs it.
 
@@ -83,7 +85,12 @@ def make_recipe(
             raise bad_value(name, f"a setting of {kind}: {', '.join(known)}", "another")
         if not _of_type(value, known[name]):
             raise bad_value(name, f"{type(known[name]).__name__} as {known[name]!r}", repr(value))
-    return RECIPES[kind](**settings, **size)
+    # A recipe's record tells 1 from 1.0, so that one setting must not have both.
+    plain = {
+        name: float(value) if isinstance(known[name], float) else value
+        for name, value in settings.items()
+    }
+    return RECIPES[kind](**plain, **size)
 
 
 def _image_size(kind: str, image_shape: tuple[int, ...] | None) -> dict[str, int]:
@@ -98,8 +105,8 @@ def _image_size(kind: str, image_shape: tuple[int, ...] | None) -> dict[str, int
 
 
 def _of_type(value: object, like: object) -> bool:
-    if isinstance(like, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(like, float) and type(value) is int:
+        return abs(value) <= _LARGEST
     return type(value) is type(like)
 
 

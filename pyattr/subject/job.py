@@ -160,7 +160,7 @@ class Job:
             output=record["output"],
             n_train=ensemble.n_train,
             n_targets=ensemble.n_targets,
-            platform=_torch_platform(record["device"]),
+            platform=_torch_platform(record["device"], record["arithmetic"]),
             packages=("torch",),
         )
 
@@ -192,11 +192,11 @@ def _plain_platform() -> str:
     )
 
 
-def _torch_platform(device: str) -> str:
-    """The device's name for people, and a digest of the whole record."""
+def _torch_platform(device: str, arithmetic: str) -> str:
+    """The device's name for people, and a digest of all that decides the last bits of a model."""
     from pyattr.retraining.platform import platform_class
 
-    record = platform_class(device)
+    record = platform_class(device) | {"arithmetic": arithmetic}
     text = json.dumps(record, sort_keys=True, separators=(",", ":"))
     name = " ".join(str(value) for value in record["device"].values())[:_MODEL_TEXT]
     return f"{name} {labelled_hash('platform/1', text.encode())}"

@@ -75,8 +75,8 @@ def read_sellers(path: Path, n_examples: int) -> NDArray[np.int64]:
     Parameters
     ----------
     path : Path
-        A ``.npy`` file of (n_examples,) integers, or a ``.csv`` file with one a line; a first line that is
-        no number is a heading.
+        A ``.npy`` file of (n_examples,) integers, or a ``.csv`` file with one a line; a first line that
+        begins with a letter is a heading.
     n_examples : int
 
     Returns
@@ -86,7 +86,7 @@ def read_sellers(path: Path, n_examples: int) -> NDArray[np.int64]:
     Raises
     ------
     ValueError
-        If it holds anything else, or sellers are not numbered 0, 1, 2, … without gaps.
+        If it holds anything else, or sellers are not numbered 0, 1, 2, … without gaps, or there is one alone.
     OSError
         If it cannot be read.
     """
@@ -100,16 +100,22 @@ def read_sellers(path: Path, n_examples: int) -> NDArray[np.int64]:
     else:
         raise bad_value("sellers", "a number, or a .npy or .csv file", path)
     try:
-        return check_groups(owners, n_examples)
+        checked = check_groups(owners, n_examples)
     except ValueError as error:
         said = str(error).removeprefix("groups: ")
         raise ValueError(f"sellers: {path}: {said}") from error
+    if not checked.any():
+        raise bad_value("sellers", f"at least {_FEWEST} of them in {path}", 1)
+    return checked
 
 
 def _column(path: Path) -> NDArray[np.int64]:
     """Whole numbers, one a line."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    heading = bool(lines) and not lines[0].strip().isdecimal()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise bad_value("sellers", f"{path} to be text in UTF-8", error) from error
+    heading = bool(lines) and lines[0].lstrip(" '\"")[:1].isalpha()
     owners = []
     for number, line in enumerate(lines[heading:], 1 + heading):
         if not line.strip().isdecimal() or len(line) > _MOST_DIGITS:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bank_trainers import N_TARGETS, N_TRAIN
+from bank_trainers import N_TARGETS, N_TRAIN, quick
 from click.testing import CliRunner, Result
 from in_process import InProcess
 
@@ -173,6 +173,34 @@ def test_the_complement_of_a_failed_model_is_left_out_too(in_process, tmp_path):
     assert n_failed > 0
     assert record["n_left_out_with_their_complement"] == n_failed
     assert record["n_used"] == 320 - 2 * n_failed
+
+
+@pytest.mark.parametrize("method", ["ols", "influence"])
+def test_scores_are_those_of_the_job_s_design(in_process, tmp_path, method):
+    path = write(tmp_path, design="complement", method=method, held_out=0)
+    assert one_process(path).exit_code == 0
+    masks = pyattr.sample_masks(320, N_TRAIN, seed=3, design="complement")
+    outputs = quick(masks, pyattr.sample_seeds(320, seed=3))
+    expected = (
+        pyattr.empirical_influence(masks, outputs, design="complement")
+        if method == "influence"
+        else pyattr.fit_datamodel(masks, outputs, method, design="complement")
+    )
+    found = scores_of(tmp_path)
+    assert found.design == "complement"
+    np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+def test_what_diverged_is_not_trained_again(in_process, tmp_path):
+    """It would diverge again."""
+    path = write(tmp_path, trainer="diverging", held_out=0)
+    assert one_process(path).exit_code == 0
+    before = files_of(tmp_path / "bank")
+    result = one_process(path, "--retry-failed")
+    assert result.exit_code == 0
+    assert "Chunks to train again: 0." in result.stderr
+    assert quality(tmp_path)["fit"]["n_failed"]["diverged"] > 0
+    assert files_of(tmp_path / "bank") == before
 
 
 def test_what_failed_is_trained_again_on_request_only(in_process, finished, tmp_path):

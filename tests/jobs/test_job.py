@@ -15,6 +15,7 @@ from pyattr.jobs import Source, load_job
 from pyattr.jobs.source import dataset_of
 from pyattr.jobs.training import bank_of
 from pyattr.retraining.worker import Done, Task, Work, Worker
+from pyattr.subject.words import differing_words
 
 GOOD = """\
 bank = "here"
@@ -145,6 +146,7 @@ def test_an_own_retrain_that_is_not_there(tmp_path, old, new, words):
         ("n_steps = 10", 'n_steps = "10"', r"recipe\.n_steps: expected int as 30, got '10'"),
         ("n_steps = 10", "n_steps = 0", r"recipe\.n_steps: expected a whole number"),
         ("n_steps = 10", "l2 = true", r"recipe\.l2: expected float as 1\.0, got True"),
+        ("n_steps = 10", f"l2 = {10**400}", r"recipe\.l2: expected .*1\.0, got '?1000"),
         ('kind = "softmax"', 'kind = "forest"', r"recipe\.kind: expected 'softmax' or 'mlp'"),
         ("n_targets = 4", "n_targets = 0", r"data\.n_targets: expected a whole number"),
         ("n_train = 50", "n_train = 5000", r"data\.n_train: expected at most"),
@@ -175,6 +177,19 @@ def test_recipes_and_data_name_the_key(tmp_path, old, new, words):
     pytest.importorskip("torch")
     with pytest.raises(ValueError, match=words):
         Source(load_job(write(tmp_path, GOOD.replace(old, new))))()
+
+
+def test_one_setting_has_one_record(tmp_path):
+    """Else parties who write 1 and 1.0, or rely on the default, would refuse each other."""
+    pytest.importorskip("torch")
+    texts = [
+        GOOD.replace("n_steps = 10", f"n_steps = 10\n{more}") for more in ("", "l2 = 1", "l2 = 1.0")
+    ]
+    recipes = [
+        Source(load_job(write(tmp_path, text)))().recipe_record()["recipe"] for text in texts
+    ]
+    assert not differing_words(recipes[0], recipes[1])
+    assert not differing_words(recipes[0], recipes[2])
 
 
 IMAGES = """\

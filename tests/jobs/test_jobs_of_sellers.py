@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from in_process import InProcess
 
 import pyattr
 from pyattr.cli import main
 from pyattr.datasets import load
 from pyattr.jobs import Source, load_job
 from pyattr.jobs.training import bank_of
+from pyattr.retraining.bank import Bank
+from pyattr.retraining.worker import TRIES
 from pyattr.subject.sellers import deal_to_sellers
 from pyattr.transport.job import Job
 
@@ -134,6 +139,26 @@ def test_another_split_is_another_bank(tmp_path, data, entry):
     bank_of(load_job(write(tmp_path)))
     with pytest.raises(ValueError, match=rf"bank: {entry}: expected .* as in the bank's manifest"):
         bank_of(load_job(write(tmp_path, data)))
+
+
+@pytest.mark.parametrize("n_lost", [0, TRIES])
+def test_a_worker_with_another_file_trains_nothing(tmp_path, monkeypatch, n_lost):
+    """A cluster's machine may hold another file under this name, a new worker read one that changed."""
+
+    @contextmanager
+    def elsewhere(executor, work):
+        (tmp_path / "owners.csv").write_text("".join(f"{k // 25}\n" for k in range(500)))
+        pool = InProcess(work)
+        pool.submit = lambda task: InProcess.submit(pool, replace(task, n_lost=n_lost))
+        yield pool
+
+    monkeypatch.setattr("pyattr.jobs.training.workers", elsewhere)
+    (tmp_path / "owners.csv").write_text("".join(f"{k % 20}\n" for k in range(500)))
+    path = write(tmp_path, 'sellers = "owners.csv"')
+    result = attribute(path)
+    assert result.exit_code != 0
+    assert "has other data, or another pyattr, than the job: recipe.crc32.groups:" in result.stderr
+    assert Bank.open(tmp_path / "bank").stored(0) == []
 
 
 def test_a_file_of_the_same_split_is_the_same_bank(tmp_path):

@@ -50,6 +50,15 @@ def test_rows_are_those_of_one_long_draw(tmp_path):
     assert bank.runs(3, 0, 3)[0] == masks
 
 
+def test_the_share_of_a_subset_is_the_manifest_s():
+    manifest = dataclasses.replace(MANIFEST, n_train=1000, p=0.2)
+    masks, seeds = Bank(None, manifest).runs(3, 1, 2)  # type: ignore[arg-type]
+    first, n = manifest.chunk_rows, 2 * manifest.chunk_rows
+    assert masks == sample_masks(n, 1000, 0.2, seed=3, first_row=first)
+    np.testing.assert_array_equal(seeds, sample_seeds(n, 3, first_row=first))
+    assert abs(masks.sizes().mean() / 1000 - 0.2) < 0.02  # 6 standard errors
+
+
 def test_complement_pairs_stay_in_one_chunk():
     manifest = dataclasses.replace(MANIFEST, design="complement")
     masks, _ = Bank(None, manifest).runs(7, 5)  # type: ignore[arg-type]
@@ -183,6 +192,33 @@ def test_another_manifest_is_refused(tmp_path, change, words):
         Bank.create(tmp_path, dataclasses.replace(MANIFEST, **change))
     assert files_of(tmp_path) == before
     assert Bank.create(tmp_path, MANIFEST).stored(3) == [0]
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "same"),
+    [
+        (1, 1.0, True),
+        (1, True, False),
+        (0, False, False),
+        ([1, 2], [1, 2], True),
+        ([1, 2], [True, 2], False),
+        ([1], [1, 1], False),
+        ([{"a": 1}], [{"a": True}], False),
+        ({"a": None}, {}, False),
+        ("1", 1, False),
+        ("\u00e9", "e\u0301", False),  # two ways to write é
+    ],
+)
+def test_values_of_settings_are_compared_as_json_has_them(stored, wanted, same):
+    ours, theirs = (
+        dataclasses.replace(MANIFEST, recipe={"kind": "test", "x": value})
+        for value in (wanted, stored)
+    )
+    if same:
+        theirs.refuse_other("bank", ours)
+    else:
+        with pytest.raises(ValueError, match=r"bank: recipe\.x"):
+            theirs.refuse_other("bank", ours)
 
 
 @pytest.mark.parametrize(

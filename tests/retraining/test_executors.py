@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -204,6 +206,19 @@ class _LosesAll:
 
     def wait(self) -> list[Lost]:
         return [Lost(self.tasks.pop(), "gone")]
+
+
+def test_a_worker_that_cannot_be_started_is_said(tmp_path, monkeypatch):
+    """No more processes, say; and not what putting away a process that never was then raises."""
+
+    def refuse(process):
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn").Process, "start", refuse)
+    work = Work(made(tmp_path).url, Make("quick"))
+    said = pytest.raises(OSError, match="Resource temporarily unavailable")
+    with said, workers(Executor("local", 2), work) as pool:
+        fill(pool, [Task(SEED, 0)], 1, CHUNK_ROWS)
 
 
 def test_a_chunk_that_loses_every_worker_ends_the_run():

@@ -53,7 +53,7 @@ def test_a_deal_that_cannot_be_is_refused(arguments, words):
         deal_to_sellers(LABELS, *arguments)
 
 
-@pytest.mark.parametrize("heading", ["", "seller\n"])
+@pytest.mark.parametrize("heading", ["", "seller\n", '"the seller"\n'])
 def test_files_say_who_owns_what(tmp_path, heading):
     owners = np.arange(12) % 5
     np.save(tmp_path / "o.npy", owners.astype(np.uint8))
@@ -73,12 +73,17 @@ def test_files_say_who_owns_what(tmp_path, heading):
         ("o.csv", "seller\n0\n-1\n1\n", "expected the number of a seller, got .*line 3: '-1'"),
         ("o.csv", f"0\n{10**19}\n1\n", "expected the number of a seller, got .*line 2: '1000"),
         ("o.csv", "", "expected a non-empty vector of integers"),
+        ("o.csv", "-1\n0\n1\n1\n", "expected the number of a seller, got .*line 1: '-1'"),
+        ("o.csv", "0.0\n0\n1\n1\n", r"expected the number of a seller, got .*line 1: '0\.0'"),
+        ("o.csv", "0,1,1\n", "expected the number of a seller, got .*line 1: '0,1,1'"),
+        ("o.csv", "0\n0\n0\n", r"expected at least 2 of them in .*o\.csv, got 1"),
+        ("o.csv", b"\xff\xfe0\n", r"expected .*o\.csv to be text in UTF-8, got .*byte 0xff"),
         ("o.npy", "not one", "to be an array of integers"),
         ("o.txt", "0\n1\n2\n", r"expected a number, or a \.npy or \.csv file"),
     ],
 )
 def test_files_that_say_anything_else_are_refused(tmp_path, name, content, words):
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=rf"^sellers: .*{words}"):
         read_sellers(tmp_path / name, 3)
 

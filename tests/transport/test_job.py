@@ -15,6 +15,7 @@ from pyattr.masks import sample_masks, sample_seeds
 from pyattr.protocol.records import records_digest
 from pyattr.retraining.ensemble import Ensemble, MLPRecipe, SoftmaxRecipe
 from pyattr.retraining.image_models import image_ensemble
+from pyattr.retraining.softmax import SoftmaxTrainer
 from pyattr.subject.words import checked_recipe
 from pyattr.transport.job import Job, image_job, imported_job, job_of_recipe
 
@@ -108,6 +109,16 @@ def test_the_digest_is_that_of_ones_own_copy():
     assert job.train != records_digest(
         arrays["train_features"].reshape(-1, 8, 8), arrays["train_labels"]
     )
+
+
+def test_another_arithmetic_is_another_platform(monkeypatch):
+    """Of one version of pyattr, from its source, there may be two that differ in the last bits."""
+    before = ensemble_job()
+    assert ensemble_job().platform == before.platform
+    monkeypatch.setattr(SoftmaxTrainer, "arithmetic", "compiled 2")
+    after = ensemble_job()
+    assert after.platform != before.platform
+    assert (after.recipe, after.train) == (before.recipe, before.train)
 
 
 @pytest.mark.parametrize(
