@@ -232,8 +232,8 @@ def test_fits_say_whether_they_converged():
 @pytest.mark.parametrize("design", ["iid", "complement"])
 @pytest.mark.parametrize("n_masks", [60, 200])
 def test_one_normal_prior_is_chosen_for_normal_scores_and_the_intercept_counts(design, n_masks):
-    """50 targets each, fixed seeds. Measured shares of the normal prior: 0.98 and more for normal scores, 0.04
-    to 0.24 for one in ten other than 0. Without the allowance for the mixture's weights it is 0.60 to
+    """50 targets each, fixed seeds. Measured shares of the normal prior: 0.98 and more for normal scores,
+    0.04 to 0.24 for one in ten other than 0. Without the allowance for the mixture's weights it is 0.60 to
     0.76 for normal scores."""
     masks = sample_masks(n_masks, 40, seed=1, design=design)
     rng = np.random.default_rng(2)
