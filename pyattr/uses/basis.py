@@ -14,7 +14,7 @@ from pyattr.uses.certificate import Certificate, accepts, why_not_about
 from pyattr.uses.values import Array, summed, target_weights, weighted_sum
 from pyattr.verification import Verdict
 
-__all__ = ["Basis"]
+__all__ = ["Basis", "percent"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,11 @@ class Basis:
             certificate.assumption,
             certificate.p,
         )
+
+
+def percent(share: float) -> str:
+    """A share in percent, rounded down to a tenth: "at least 99.6%" must not be read as certainty."""
+    return f"{math.floor(1000.0 * share + 1e-6) / 10.0:g}%"
 
 
 def _doubt(

@@ -12,6 +12,7 @@ from scipy import stats
 from pyattr.errors import bad_value, check_count, check_probability
 from pyattr.interface import Retrain
 from pyattr.masks import Masks, sample_seeds
+from pyattr.uses.basis import percent
 from pyattr.uses.selection import Selection
 from pyattr.uses.values import Array, weighted_sum
 
@@ -58,7 +59,7 @@ class Measured:
     def __repr__(self) -> str:
         return (
             f"Measured(gain {self.gain:.4g} in [{self.lower:.4g}, {self.upper:.4g}] at "
-            f"{self.confidence:.0%}, predicted {self.predicted:.4g})"
+            f"{percent(self.confidence)}, predicted {self.predicted:.4g})"
         )
 
 
@@ -101,8 +102,10 @@ def measure_selection(
 
     Notes
     -----
-    Means over seeds and over subsets are taken to be near normal. The limits are about this selection and
-    this recipe; where the selection was made by the scores, nothing in them was fitted to these models.
+    Means over seeds and over subsets are taken to be near normal. The limits are about this selection,
+    this recipe and these targets; where the selection was made by the scores, nothing in them was fitted to
+    these models. But it was made *for* these targets: where they are test points, what it gains on others is
+    mostly less. Leave some out of the scores and measure there.
     """
     check_count("n_repeats", n_repeats, 2)
     check_count("n_random", n_random, 2)
@@ -147,7 +150,8 @@ def _trained(
     parts = []
     for first in range(0, len(masks), _BLOCK):
         rows = slice(first, first + _BLOCK)
-        parts.append(np.asarray(retrain(masks[rows], seeds[rows])))
+        # A copy: the function may fill the same array again at its next call.
+        parts.append(np.array(retrain(masks[rows], seeds[rows])))
         if progress is not None:
             progress(min(first + _BLOCK, len(masks)), len(masks))
     return np.concatenate(parts)

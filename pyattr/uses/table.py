@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pyattr.uses.basis import Basis
+from pyattr.uses.basis import Basis, percent
 from pyattr.uses.lies import LieCosts
 from pyattr.uses.pricing import Payments
 from pyattr.uses.retrained import Measured
@@ -105,8 +105,8 @@ def selection_table(selection: Selection, measured: Measured | None) -> Group:
             f"{measured.upper:.4g}",
         )
         notes.append(
-            f"Measured limits at {measured.confidence:.0%}; the selection's models are above "
-            f"{measured.share_beaten:.0%} of those on random choices."
+            f"Measured limits at {percent(measured.confidence)}; the selection's models are above "
+            f"{percent(measured.share_beaten)} of those on random choices."
         )
     else:
         notes.append("What a model makes of it is not known before it is trained: --job measures.")
@@ -130,7 +130,9 @@ def _said(basis: Basis, what: str) -> str:
     """What limits rest on."""
     if not basis.verified:
         return f"No limits: the scores are {basis.assumption}."
-    return f"With probability {basis.confidence:.0%} at least {what} hold, if {basis.assumption}."
+    return (
+        f"With probability {percent(basis.confidence)} at least {what} hold, if {basis.assumption}."
+    )
 
 
 def _left_out(n_rows: int) -> list[str]:

@@ -26,6 +26,8 @@ def check_outputs(
 ) -> npt.NDArray[np.float32]:
     """Return outputs as (n_masks, n_targets) float32 after checking shape and finiteness.
 
+    Always a copy: a function that fills the same array at each call would change what was kept of it.
+
     Raises
     ------
     ValueError
@@ -39,7 +41,7 @@ def check_outputs(
     if array.dtype.kind != "f":
         raise bad_value(name, "a floating dtype", array.dtype)
     with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
-        array = np.ascontiguousarray(array, dtype=np.float32)
+        array = np.array(array, dtype=np.float32, order="C")
     finite = np.isfinite(array)
     if not finite.all():
         row, target = (int(i) for i in np.argwhere(~finite)[0])
@@ -114,7 +116,8 @@ class Evaluator:
 
     def _train(self, masks: Masks, seeds: npt.NDArray[np.uint64]) -> npt.NDArray[np.float32]:
         """Outputs before clipping."""
-        outputs = check_outputs(self.retrain(masks, seeds), len(masks), self.n_targets)
+        # A copy, since some count their seeds up in place, and a spot check trains by the same ones again.
+        outputs = check_outputs(self.retrain(masks, seeds.copy()), len(masks), self.n_targets)
         if self.clip is not None:
             self.clipped += np.sum(np.abs(outputs) > self.clip, axis=0)
         self.n_trained += len(masks)

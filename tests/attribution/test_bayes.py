@@ -227,3 +227,27 @@ def test_fits_say_whether_they_converged():
     found = fit_datamodel(twice, outputs, "bayes")
     assert (found.details["converged"] == 0.0).any()
     np.testing.assert_allclose(found.predict(twice), outputs, atol=4.5)
+
+
+@pytest.mark.parametrize("design", ["iid", "complement"])
+@pytest.mark.parametrize("n_masks", [60, 200])
+def test_one_normal_prior_is_chosen_for_normal_scores_and_the_intercept_counts(design, n_masks):
+    """50 targets each, fixed seeds. Measured shares of the normal prior: 0.98 and more for normal scores,
+    0.04 to 0.24 for one in ten other than 0. Without the allowance for the mixture's weights it is 0.60 to
+    0.76 for normal scores."""
+    masks = sample_masks(n_masks, 40, seed=1, design=design)
+    rng = np.random.default_rng(2)
+    noise = rng.standard_normal((n_masks, 50))
+    scores = rng.standard_normal((40, 50))
+    few = 3.0 * scores * (rng.random((40, 50)) < 0.1)
+
+    def fit(values):
+        statistics = SufficientStatistics.of(masks, values, design=design)
+        return fit_bayes(statistics, intercept=design == "iid")
+
+    dense, sparse = (masks.unpack() @ s + 2.0 * noise for s in (scores, few))
+    assert fit(dense).normal.mean() >= 0.9
+    assert fit(sparse).normal.mean() <= 0.4
+    # An intercept is fitted whatever the scores are; half differences have none.
+    least = fit(noise).freedom.min()
+    assert least >= 1.0 if design == "iid" else least < 1.0

@@ -172,6 +172,21 @@ def test_least_squares_is_that_of_scikit_learn(shape):
     )
 
 
+@pytest.mark.parametrize("shape", [(44, 20), (200, 20)])
+def test_least_squares_on_pairs_is_that_of_scikit_learn(shape):
+    """Half differences on half signs, with no intercept and so a degree of freedom more."""
+    masks = sample_masks(*shape, seed=5, design="complement")
+    outputs = outputs_for(masks)
+    result = fit_datamodel(masks, outputs, "ols", design="complement")
+    odd, signs = (outputs[0::2] - outputs[1::2]) / 2, masks.unpack()[0::2] - 0.5
+    peer = LinearRegression(fit_intercept=False).fit(signs, odd)
+    np.testing.assert_allclose(result.scores.T, peer.coef_, rtol=1e-3, atol=1e-3)
+    variance = np.square(odd - peer.predict(signs)).sum(axis=0) / (shape[0] // 2 - shape[1])
+    leverage = np.diagonal(np.linalg.inv(signs.T @ signs))[:, np.newaxis]
+    np.testing.assert_allclose(result.details["residual_variance"], variance, rtol=1e-3)
+    np.testing.assert_allclose(result.standard_error, np.sqrt(leverage * variance), rtol=1e-3)
+
+
 def test_standard_errors_of_least_squares_have_their_size():
     # Mean of 40·50 squared standard scores: about 1 ± 0.05. The bound of 0.3 is 6 standard
     # deviations. The standard error of a difference of means is too large here by a factor 3.

@@ -101,3 +101,20 @@ def test_a_fault_next_to_a_lie_leaves_the_lie():
     check, _ = compare(Faulty({0: [3]}), theirs)
     assert check.suspects.tolist() == [3, 5]
     assert check.accused.tolist() == [False, True]
+
+
+def test_a_machine_that_counts_its_seeds_up_in_place_still_accuses_a_lie():
+    """Its second run was of other seeds: it disagreed with the first, and the lie was nobody's fault."""
+
+    def counts_up(masks, seeds):
+        outputs = FUNCTION(masks, seeds)
+        seeds += np.uint64(1)
+        return outputs
+
+    theirs = TRUE.copy()
+    theirs[[2, 7]] += 0.5
+    seeds = SEEDS.copy()
+    check = retrain_and_compare(Evaluator(counts_up, 3), MASKS, seeds, theirs, 0.0)
+    assert check.suspects.tolist() == [2, 7]
+    assert check.accused.all()
+    assert np.array_equal(seeds, SEEDS)

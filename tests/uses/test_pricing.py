@@ -198,6 +198,10 @@ def test_vacuous_limits_are_said_to_be():
     assert half.lower == pytest.approx(0.0)
     assert (half.upper <= BUDGET).all()
     assert not priced(values, 0.1).vacuous
+    # By examples, however few sellers have them: 1.5 lies between 0.8 · √2 and 0.8 · √4.
+    few = priced(values, 0.8, owners=["a", "a", "b", "b"])
+    assert few.vacuous
+    assert np.isneginf(few.lower).all()
     capped = priced(values, 0.5, "price", unit_price=10.0)
     assert capped.upper[0] == pytest.approx(10.0 * 1.5)
     assert capped.lower[0] == pytest.approx(10.0 * 0.5)

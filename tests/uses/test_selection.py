@@ -16,6 +16,7 @@ from scipy import stats
 
 from pyattr import Attribution
 from pyattr.uses import measure_selection, select
+from pyattr.uses.basis import percent
 
 VALUES = hnp.arrays(np.float32, st.integers(3, 8), elements=st.integers(-20, 20).map(float))
 
@@ -159,3 +160,66 @@ def test_a_model_without_noise_has_limits_from_the_random_choices_alone():
     constant = measure_selection(lambda masks, seeds: np.ones((len(masks), 1)), selection)
     assert constant.lower == constant.gain == constant.upper == 0.0
     assert "gain 0 in [0, 0] at 95%" in repr(constant)
+
+
+def counted(values, n_targets=1):
+    """A function that returns given numbers row by row, and the masks and seeds that it was asked for."""
+    asked, rest = [], iter(values)
+
+    def retrain(masks, seeds):
+        asked.append((masks, seeds.copy()))
+        rows = [[next(rest)] * n_targets for _ in range(len(masks))]
+        return np.asarray(rows, np.float32)
+
+    return retrain, asked
+
+
+def test_measured_limits_are_welchs():
+    """Against SciPy: unequal variances and sizes, which neither pooled nor uncorrected variances match."""
+    rng = np.random.default_rng(3)
+    selected, random = rng.normal(1.0, 2.0, 3), rng.normal(0.0, 0.7, 12)
+    random[4] = selected.mean() + 0.1  # above the mean, below the largest
+    retrain, asked = counted(np.float32([*selected, *random]))
+    selection = chosen_from(np.arange(30.0), 10)
+    measured = measure_selection(retrain, selection, n_repeats=3, n_random=12, confidence=0.9)
+    parts = np.float32(selected).astype(float), np.float32(random).astype(float)
+    expected = stats.ttest_ind(*parts, equal_var=False).confidence_interval(0.9)
+    assert (measured.lower, measured.upper) == pytest.approx((expected.low, expected.high))
+    assert measured.share_beaten == np.mean(parts[1] < parts[0].mean()) < 1.0
+    assert measured.selected.tolist() == parts[0].tolist()
+    assert measured.random.tolist() == parts[1].tolist()
+    # A seed each, the selection first, and random subsets of its size that differ.
+    ((masks, seeds),) = asked
+    assert len(set(seeds.tolist())) == 15
+    bits = masks.unpack()
+    assert (bits[:3] == selection.mask().unpack()).all()
+    assert (bits.sum(axis=1) == 10).all()
+    assert len({row.tobytes() for row in bits[3:]}) == 12
+
+
+def test_a_function_that_fills_one_array_again_is_measured_as_any_other():
+    """Its last rows took the place of the first: no gain was measured where there was one."""
+    function, filled = smooth_function(40), np.empty((64, 1), np.float32)
+
+    def again(masks, seeds):
+        filled[: len(masks)] = function(masks, seeds)
+        return filled[: len(masks)]
+
+    selection = select(function.best, 10, allow_unverified=True)
+    expected, measured = (measure_selection(f, selection, seed=1) for f in (function, again))
+    assert measured.selected.tolist() == expected.selected.tolist()
+    assert measured.random.tolist() == expected.random.tolist()
+
+
+def test_confidence_is_rounded_down():
+    """1 - 2δ for δ = 0.002 was printed as 100%."""
+    assert [percent(share) for share in (0.9, 0.95, 0.996, 0.99999, 1.0, 0.0, 2 / 3)] == [
+        "90%",
+        "95%",
+        "99.6%",
+        "99.9%",
+        "100%",
+        "0%",
+        "66.6%",
+    ]
+    assert all(percent(1.0 - 2.0 * k / 1000) == f"{(1000 - 2 * k) / 10:g}%" for k in range(500))

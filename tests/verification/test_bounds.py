@@ -129,3 +129,49 @@ def test_a_ratio_with_an_unknown_denominator_says_nothing():
     interval = ratio_interval(top, bottom, np.zeros(1))
     assert interval.lower[0] == 0.0
     assert interval.upper[0] == math.inf
+
+
+def test_skewed_t_limits_are_johnsons():
+    """``mean + γ s (1 + 2t²) / (6n) + t s/√n``, outwards only: the formula, figure by figure."""
+    values = np.random.default_rng(5).standard_normal((30, 4)) ** 2 * [1.0, -1.0, 3.0, 0.2]
+    t = stats.t.isf(0.02, 29), stats.t.isf(0.05, 29)
+    error = stats.sem(values, axis=0)
+    third = np.mean((values - values.mean(axis=0)) ** 3, axis=0) / values.var(axis=0, ddof=1)
+    lower, upper = (third * (1.0 + 2.0 * x**2) / (6 * 30) for x in t)
+    found = skewed_t_interval(values, Levels(0.02, 0.05))
+    plain = values.mean(axis=0) - t[0] * error, values.mean(axis=0) + t[1] * error
+    np.testing.assert_allclose(found.lower, plain[0] + np.minimum(lower, 0.0))
+    np.testing.assert_allclose(found.upper, plain[1] + np.maximum(upper, 0.0))
+
+
+def test_every_fitted_parameter_takes_a_degree_of_freedom_of_t_limits():
+    values = np.random.default_rng(0).standard_normal((12, 3))
+    found = t_interval(values, Levels(0.01, 0.1), n_fitted=2)
+    error = np.sqrt(np.sum((values - values.mean(axis=0)) ** 2, axis=0) / 10 / 12)
+    np.testing.assert_allclose(found.upper - found.estimate, stats.t.isf(0.1, 10) * error)
+    np.testing.assert_allclose(found.estimate - found.lower, stats.t.isf(0.01, 10) * error)
+
+
+@pytest.mark.parametrize(("n_clusters", "n_leaves"), [(8, 2), (30, 4), (12, 16)])
+def test_modified_large_sample_limits_are_exact_for_no_effect_and_for_a_dominating_one(
+    n_clusters, n_leaves
+):
+    """Without an effect MSB/MSW is F: the lower limit leaves 0 at its upper quantile, the upper limit at its
+    lower one. Without scatter the limits are those of χ²."""
+    freedom, levels = (n_clusters, n_clusters * (n_leaves - 1)), Levels(0.02, 0.05)
+    high, low = stats.f.isf(0.02, *freedom), stats.f.ppf(0.05, *freedom)
+
+    def limits(ratio, within=2.0):
+        between = np.atleast_1d(ratio) * (within or 1.0)
+        squares = MeanSquares(between, np.full_like(between, within), n_clusters, n_leaves)
+        return chi2_interval(squares, levels)
+
+    at = limits([high * 0.999, high, high * 1.001, low * 1.001, low, low * 0.999])
+    np.testing.assert_allclose(at.lower[:2], 0.0, atol=1e-7)
+    assert at.lower[2] > 1e-5
+    np.testing.assert_allclose(at.upper[4:], 0.0, atol=1e-7)
+    assert at.upper[3] > 1e-5
+    alone = limits([3.0], within=0.0)
+    estimate = 3.0 / n_leaves
+    assert alone.upper[0] == pytest.approx(estimate * n_clusters / stats.chi2.ppf(0.05, n_clusters))
+    assert alone.lower[0] == pytest.approx(estimate * n_clusters / stats.chi2.isf(0.02, n_clusters))

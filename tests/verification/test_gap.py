@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 from cube import smooth_function, with_gap
+from scipy import stats
 
 from pyattr import sample_masks
 from pyattr.verification.bounds import Levels, t_interval
@@ -60,6 +61,62 @@ def test_the_estimate_is_unbiased_for_its_stated_target(design):
     assert abs(values.mean() - (target + 0.3)) > 4 * error
     if design.rho > 0.5:
         assert abs(values.mean() - (target - design.rho**2 * 0.2)) > 4 * error
+
+
+@pytest.mark.parametrize("design", DESIGNS, ids=str)
+def test_terms_are_the_mean_products_of_different_leaves(design):
+    """``U_c = Σ_{l≠l'} o_l o_l' / (L(L-1))`` pair by pair, whose mean is the estimate; o² for one leaf."""
+    function = smooth_function(30, quadratic=0.3, noise=0.3, p=design.p, constant=2.0)
+    attribution, n_leaves = with_gap(function, 0.2), design.n_leaves
+    terms = terms_of(design, function, attribution, 4)
+    masks, seeds = design.draw(4, 30)
+    residual = function(masks, seeds) - LinearScores.of(attribution).linear(masks)
+    odd = (residual[0::2, 0] - residual[1::2, 0]).reshape(-1, n_leaves) / 2.0
+    pairs = [(i, j) for i in range(n_leaves) for j in range(n_leaves) if i != j or n_leaves == 1]
+    expected = np.mean([odd[:, i] * odd[:, j] for i, j in pairs], axis=0)
+    np.testing.assert_allclose(terms.products[:, 0], expected, atol=1e-6)
+    np.testing.assert_allclose(terms.squares.estimate[0], expected.mean(), atol=1e-6)
+
+
+@pytest.mark.parametrize("bound", ["chi2", "t", "moment"])
+def test_each_limit_has_its_own_level(bound):
+    """With T targets lower limits have δ/T and upper ones δ. The lower limit of Var f raises the gap's upper
+    limit and has its level; the upper limit of Var f, which payments multiply by, has that of the lower
+    limits, and so holds for all targets at once."""
+    function, design = smooth_function(30), ClusterDesign(100)
+    attribution = with_gap(function, 0.1)
+
+    def limits(lower, upper):
+        found = estimate_of(design, function, attribution, 4, Levels(lower, upper), bound)
+        gap, variance = found.relative, found.measured_variance
+        return [float(x[0]) for x in (gap.lower, gap.upper, variance.lower, variance.upper)]
+
+    both, rare_lower, rare_upper = limits(0.05, 0.05), limits(0.001, 0.05), limits(0.05, 0.001)
+    assert rare_lower[0] < both[0]
+    assert rare_lower[1:3] == both[1:3]
+    assert rare_lower[3] > both[3]
+    assert rare_upper[0] == both[0]
+    assert rare_upper[1] > both[1]
+    assert rare_upper[2] < both[2]
+    assert rare_upper[3] == both[3]
+
+
+def test_limits_of_var_f_are_those_of_a_regression_on_what_the_scores_predict():
+    """Student t with C - 2 degrees of freedom about the line, at the mean that the scores have."""
+    function, levels = smooth_function(30, quadratic=0.2), Levels(0.02, 0.05)
+    attribution = with_gap(function, 0.1)
+    terms = terms_of(ClusterDesign(12), function, attribution, 4)
+    known = LinearScores.of(attribution).variance(0.5)
+    interval, _ = terms.variance(known, levels)
+    line = stats.linregress(terms.predicted_square[:, 0], terms.output_square[:, 0])
+    residual = (
+        terms.output_square[:, 0] - line.intercept - line.slope * terms.predicted_square[:, 0]
+    )
+    error = math.sqrt(np.sum(residual**2) / 10 / 12)
+    estimate = line.intercept + line.slope * known[0]
+    assert interval.estimate[0] == pytest.approx(estimate)
+    assert interval.upper[0] == pytest.approx(estimate + stats.t.isf(0.05, 10) * error)
+    assert interval.lower[0] == pytest.approx(estimate - stats.t.isf(0.02, 10) * error)
 
 
 @pytest.mark.parametrize("design", DESIGNS, ids=str)

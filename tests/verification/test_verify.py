@@ -150,6 +150,21 @@ def test_verdicts_say_what_was_done():
     assert verdict.outcome == "ACCEPT"
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.4])
+def test_a_function_that_fills_one_array_again_gets_the_verdict_of_any_other(noise):
+    """What was kept of its first trainings changed with the next: honest scores were accused."""
+    function = smooth_function(50, noise=noise)
+    filled = np.empty((1 << 12, 1), np.float32)
+
+    def again(masks, seeds):
+        filled[: len(masks)] = function(masks, seeds)
+        return filled[: len(masks)]
+
+    expected, verdict = (verify(retrain, function.best) for retrain in (function, again))
+    assert verdict
+    assert verdict.gap_upper.tolist() == expected.gap_upper.tolist()
+
+
 def test_the_same_seed_gives_the_same_verdict():
     function = smooth_function(60, noise=0.3)
     first, again = (verify(function, function.best, seed=5, budget=300) for _ in range(2))
