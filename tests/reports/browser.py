@@ -53,7 +53,8 @@ function measured(frame) {
     if (found < 4.5) faint.push(found.toFixed(2) + " " + e.outerHTML.slice(0, 90));
   }
   return {
-    width: root.clientWidth, scroll_width: root.scrollWidth, height: root.scrollHeight, wide, faint, cut, texts,
+    width: root.clientWidth, scroll_width: root.scrollWidth, height: root.scrollHeight,
+    wide, faint, cut, texts,
     dark: view.matchMedia("(prefers-color-scheme: dark)").matches,
     background: view.getComputedStyle(page.body).backgroundColor,
   };
