@@ -114,7 +114,9 @@ _SOURCE = click.option(
     help="Own training code: a Job, an ensemble, or what makes one.",
 )
 _PATH = click.option("--path", metavar="PATH", help="Folder or archive of the dataset.")
-_DEVICE = click.option("--device", default="cpu", show_default=True, help="Where to train.")
+_DEVICE = click.option(
+    "--device", default="cpu", show_default=True, help="Where to train: cpu, cuda or cuda:<number>."
+)
 _JOB = (
     _SOURCE,
     click.option(
