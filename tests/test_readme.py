@@ -51,6 +51,11 @@ def test_ci_and_the_message_of_a_missing_ffcv_name_the_line_that_the_readme_prin
     assert (ROOT / "csrc/ffcv_build/opencv4.pc").is_file()
 
 
+def test_the_site_is_built_from_a_tree_that_has_the_compiled_module():
+    for page in (README, (ROOT / "docs/install.md").read_text()):
+        assert "pip install -e '.[docs]'" in page  # autodoc imports the tree, not what is installed
+
+
 def test_what_it_says_was_measured_is_in_the_results_of_the_bench():
     measured = json.loads((ROOT / "bench/results/verification.json").read_text())["results"]
     cells = {name: cell for name, cell in measured.items() if {"honest", "halved"} <= set(cell)}
