@@ -65,7 +65,6 @@ def main() -> None:
     \b
     Example:
       pyattr demo --n-train 500 --out my-demo
-      open my-demo/report.html in a browser
       pyattr plan --n-train 50000 --n-targets 100
       pyattr attribute job.toml
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyattr.errors import bad_value
+from pyattr.optional import install_line
 
 __all__ = ["download", "is_cached", "read_cifar10", "read_idx"]
 
@@ -78,8 +79,7 @@ def download(url: str, name: str, sha256: str, advice: str) -> Path:
         pooch = importlib.import_module("pooch")
     except ImportError as error:
         raise FileNotFoundError(
-            f"{name}: no local file, and no pooch to download it: {advice}, or "
-            "pip install 'pyattr[datasets]'"
+            f"{name}: no local file, and no pooch to download it: {advice}, or {install_line('datasets')}"
         ) from error
     cache = pooch.os_cache(_CACHE)
     try:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pyattr.dataset_files import download, is_cached, read_cifar10, read_idx
 from pyattr.errors import bad_value, check_count
+from pyattr.optional import install_line
 
 __all__ = ["Dataset", "at_hand", "load"]
 
@@ -292,7 +293,7 @@ def _digits(path: Path | None) -> _Source:
     try:
         bunch = importlib.import_module("sklearn.datasets").load_digits()
     except ImportError as error:
-        raise RuntimeError("digits needs scikit-learn: pip install 'pyattr[datasets]'") from error
+        raise RuntimeError(f"digits needs scikit-learn: {install_line('datasets')}") from error
     arrays = bunch.data.astype(np.uint8), bunch.target.astype(np.uint8)
     return _Source(arrays, None, 16, (8, 8), tuple("0123456789"))
 

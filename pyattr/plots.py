@@ -1,7 +1,7 @@
 """Pictures of verdicts and attributions, on matplotlib axes.
 
 Each function draws on `ax`, or on axes of a new figure, and returns them; needs
-``pip install 'pyattr[plots]'``. Colours are those of Okabe and Ito (2008), which the colour-blind tell
+``pip install '.[plots]'``. Colours are those of Okabe and Ito (2008), which the colour-blind tell
 apart, and no meaning is in a colour alone.
 """
 

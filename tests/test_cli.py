@@ -67,7 +67,10 @@ def test_missing_package_is_one_sentence(module: str, name: str, tmp_path: Path)
     ended = python(f"{HIDE.format(module=module)}main(['demo', '--out', {str(out)!r}])")
     assert ended.returncode == 3
     assert ended.stdout == ""
-    assert ended.stderr == f"Error: The demo needs {name}: pip install 'pyattr[demo]'.\n"
+    assert (
+        ended.stderr
+        == f"Error: The demo needs {name}: pip install '.[demo]' in pyattr's source tree.\n"
+    )
     assert not out.exists()
 
 

@@ -184,7 +184,7 @@ def test_what_does_not_fit_is_refused(call, message):
 
 def test_a_missing_matplotlib_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(RuntimeError, match=r"pip install 'pyattr\[plots\]'"):
+    with pytest.raises(RuntimeError, match=r"pip install '\.\[plots\]'"):
         plot_gap(VERDICT)
 
 

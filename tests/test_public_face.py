@@ -229,6 +229,17 @@ def test_a_verdict_as_a_dataset(verdict, tmp_path):
     assert all(isinstance(value, str | int | float) for value in data.attrs.values())
 
 
+# --- installing ------------------------------------------------------------------------------------
+
+
+def test_nobody_is_told_to_install_by_name_what_another_project_has_on_pypi():
+    root = Path(pyattr.__file__).parents[1]
+    pages = [root / "README.md", *(root / "docs").rglob("*"), *(root / "pyattr").rglob("*.py")]
+    named = re.compile(r"pip install (?:-\S+ )*['\"]?pyattr")
+    assert named.search("pip install -U 'pyattr[plots]'")
+    assert not [str(page) for page in pages if page.is_file() and named.search(page.read_text())]
+
+
 # --- the log ---------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 import subprocess
 import sys
@@ -48,6 +49,40 @@ def test_ci_and_the_message_of_a_missing_ffcv_name_the_line_that_the_readme_prin
     ci = (ROOT / ".ci/run").read_text()
     assert f"{variable} $bin/pip install -q -e '.[dev,ffcv]'" in ci
     assert (ROOT / "csrc/ffcv_build/opencv4.pc").is_file()
+
+
+def test_the_site_is_built_from_a_tree_that_has_the_compiled_module():
+    for page in (README, (ROOT / "docs/install.md").read_text()):
+        assert "pip install -e '.[docs]'" in page  # autodoc imports the tree, not what is installed
+
+
+def test_what_it_says_was_measured_is_in_the_results_of_the_bench():
+    measured = json.loads((ROOT / "bench/results/verification.json").read_text())["results"]
+    cells = {name: cell for name, cell in measured.items() if {"honest", "halved"} <= set(cell)}
+    cells = {name: cell for name, cell in cells.items() if "sessions" in cell}
+    count = {
+        (who, outcome): sum(cell[who]["outcomes"][outcome] for cell in cells.values())
+        for who in ("honest", "halved")
+        for outcome in ("ACCEPT", "ABORT")
+    }
+    medians = {
+        kind: [
+            cell["honest"]["trainings_median"]
+            for name, cell in cells.items()
+            if name.startswith(kind)
+        ]
+        for kind in ("softmax", "mlp")
+    }
+    softmax, mlp = medians.values()
+    assert len(softmax) + len(mlp) == len(cells)
+    expected = (
+        f"of {sum(cell['sessions'] for cell in cells.values()):,} verifications of honest scores "
+        f"{count['honest', 'ACCEPT']:,} ended in ACCEPT and {count['honest', 'ABORT']} in ABORT, "
+        f"of as many of halved scores {count['halved', 'ACCEPT']} in ACCEPT and "
+        f"{count['halved', 'ABORT']:,} in ABORT. They took {min(softmax):.0f} to {max(softmax):.0f} "
+        f"retrainings of softmax regressions at the median, {min(mlp):.0f} to {max(mlp):.0f} of small"
+    )
+    assert expected in " ".join(README.split())
 
 
 def test_importing_pyattr_loads_nothing_heavy():

@@ -37,10 +37,24 @@ def calibrate() -> None:
 
 @calibrate.command("run")
 @job_options
-@click.option("--p", type=float, default=0.5, show_default=True, help="Share of a mask.")
-@click.option("--clip", type=float, required=True, help="b of the session.")
+@click.option(
+    "--p",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Probability that a subset holds an example.",
+)
+@click.option(
+    "--clip", type=float, required=True, help="b of the session: outputs are clipped to [-b, b]."
+)
 @click.option("--n-rows", type=int, default=256, show_default=True, help="Masks to train.")
-@click.option("--replay-seed", type=int, default=0, show_default=True, help="Public: of the masks.")
+@click.option(
+    "--replay-seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Of the masks; public, and the same on both sides.",
+)
 @json_option
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 def run_command(
@@ -67,8 +81,20 @@ def run_command(
 
 
 @calibrate.command("compare")
-@click.option("--n-checks", type=int, default=100, show_default=True, help="Spot checks.")
-@click.option("--alarm", type=float, default=0.05, show_default=True, help="False alarms.")
+@click.option(
+    "--n-checks",
+    type=int,
+    default=100,
+    show_default=True,
+    help="Spot checks that it has to be good for.",
+)
+@click.option(
+    "--alarm",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Probability of a false alarm in all of them.",
+)
 @json_option
 @click.argument("ours", type=FILE)
 @click.argument("theirs", type=FILE)

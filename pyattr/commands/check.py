@@ -28,18 +28,45 @@ __all__ = ["check_command"]
 @click.option("--attribution", type=FILE, help="Published scores; else the job's own.")
 @click.option("--sum", "of_sum", is_flag=True, help="Verify the mean of the targets alone.")
 @click.option("--weights", type=FILE, help="CSV: verify the sum with these weights.")
-@click.option("--epsilon", type=float, default=0.05, show_default=True, help="Gap, in Var f.")
-@click.option("--delta", type=float, default=0.05, show_default=True, help="False acceptances.")
-@click.option("--bound", default="chi2", show_default=True, help="As for pyattr.verify; or proof.")
-@click.option("--clip", type=float, help="b, for bounds of clipped outputs.")
-@click.option("--nonlinearity", type=float, default=0.02, show_default=True, help="Odd share.")
-@click.option("--simultaneous", is_flag=True, help="Upper limits of all targets at once.")
+@click.option(
+    "--epsilon",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Largest gap accepted, as a share of Var f.",
+)
+@click.option(
+    "--delta",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Probability of a false ACCEPT, at most.",
+)
+@click.option(
+    "--bound",
+    default="chi2",
+    show_default=True,
+    help="Confidence bound, as for pyattr.verify: chi2, proof, …",
+)
+@click.option(
+    "--clip", type=float, help="b: outputs are clipped to [-b, b], which some bounds need."
+)
+@click.option(
+    "--nonlinearity",
+    type=float,
+    default=0.02,
+    show_default=True,
+    help="Share of Var f that is odd and not linear.",
+)
+@click.option(
+    "--simultaneous", is_flag=True, help="Upper limits that hold for all targets at once."
+)
 @click.option("--budget", type=int, help="Most trainings; else as many as honest scores need.")
-@click.option("--seed", type=int, help="Secret of the verifier; else drawn.")
+@click.option("--seed", type=int, help="Of the challenge: a secret of the verifier; else drawn.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Verdict, .json; else verdict.json beside the scores.",
+    help="Where the verdict goes, .json; else verdict.json beside the scores.",
 )
 @json_option
 def check_command(

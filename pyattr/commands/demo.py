@@ -12,6 +12,7 @@ import click
 from pyattr.commands.failure import Command
 from pyattr.commands.options import CommandError, json_option
 from pyattr.commands.output import answer, stages
+from pyattr.optional import install_line
 
 __all__ = ["demo_command"]
 
@@ -63,7 +64,7 @@ def demo_command(out: Path, **options: Any) -> None:
     """
     missing = [name for module, name in _EXTRAS.items() if importlib.util.find_spec(module) is None]
     if missing:
-        raise CommandError(f"The demo needs {', '.join(missing)}: pip install 'pyattr[demo]'.")
+        raise CommandError(f"The demo needs {', '.join(missing)}: {install_line('demo')}.")
     from pyattr import demo  # loads torch, which few commands need
 
     config = demo.DemoConfig(**options)  # everything that can be checked is checked first

@@ -11,6 +11,7 @@ import click
 from pyattr.commands.failure import Command
 from pyattr.commands.options import CommandError, json_option
 from pyattr.commands.output import answer
+from pyattr.optional import install_line
 
 if TYPE_CHECKING:
     from pyattr.retraining.examination import Examination
@@ -35,7 +36,7 @@ def doctor(device: str) -> None:
     try:
         from pyattr.retraining.examination import examine
     except ImportError as error:
-        message = f"The doctor needs torch ({error}): pip install 'pyattr[torch]'."
+        message = f"The doctor needs torch ({error}): {install_line('torch')}."
         raise CommandError(message) from error
     found = examine(device)
     answer("pyattr-doctor/1", found.to_dict(), "\n".join(_lines(found)))

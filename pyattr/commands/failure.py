@@ -27,6 +27,7 @@ import click
 from pyattr.commands.options import ERROR, CommandError, asked_for, everywhere_options, one_line
 from pyattr.commands.output import show_log
 from pyattr.errors import ProtocolError, Rejected
+from pyattr.optional import install_line
 
 __all__ = ["INTERRUPTED", "Command", "Group"]
 
@@ -163,7 +164,7 @@ def _sentence(error: Exception, ctx: click.Context | None) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         package = error.name.partition(".")[0]
         if package in _EXTRAS:
-            return f"this needs {package}: pip install 'pyattr[{_EXTRAS[package]}]'"
+            return f"this needs {package}: {install_line(_EXTRAS[package])}"
     name, colon, rest = words.partition(": ")
     if ctx is None or not colon:
         return words

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from pyattr.optional import install_line
+
 if TYPE_CHECKING:
     from pyattr.transport.job import Job
 
@@ -112,7 +114,9 @@ _SOURCE = click.option(
     help="Own training code: a Job, an ensemble, or what makes one.",
 )
 _PATH = click.option("--path", metavar="PATH", help="Folder or archive of the dataset.")
-_DEVICE = click.option("--device", default="cpu", show_default=True, help="Where to train.")
+_DEVICE = click.option(
+    "--device", default="cpu", show_default=True, help="Where to train: cpu, cuda or cuda:<number>."
+)
 _JOB = (
     _SOURCE,
     click.option(
@@ -178,7 +182,7 @@ def job_of(
             dataset, model, n_train, n_test, dataset_seed=dataset_seed, path=path, device=device
         )
     except ImportError as error:
-        raise CommandError(f"{one_line(error)}: pip install 'pyattr[demo]'") from error
+        raise CommandError(f"{one_line(error)}: {install_line('demo')}") from error
     except (ValueError, OSError, RuntimeError) as error:
         fail(error)
 
@@ -214,6 +218,6 @@ def placed_job(recipe: dict[str, Any], source: str | None, path: str | None, dev
         named = None if source is None else _named_job(source)
         return job_of_recipe(recipe, source=named, path=path, device=device)
     except ImportError as error:
-        raise CommandError(f"{one_line(error)}: pip install 'pyattr[demo]'") from error
+        raise CommandError(f"{one_line(error)}: {install_line('demo')}") from error
     except (ValueError, OSError, RuntimeError) as error:
         fail(error)

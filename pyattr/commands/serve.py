@@ -59,10 +59,16 @@ _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 @click.option("--verifier-key", type=_FILE, required=True, help="The verifier's public key.")
 @click.option("--state", type=_FOLDER, required=True, help="Folder for all sessions.")
 @terms_options
-@click.option("--max-trainings", type=int, default=2**20, show_default=True, help="Of a session.")
-@click.option("--min-trainings", type=int, default=16, show_default=True, help="Of a session.")
-@click.option("--open-sessions", type=int, default=4, show_default=True, help="At a time.")
-@click.option("--per-claim", type=int, default=100, show_default=True, help="Sessions, ever.")
+@click.option(
+    "--max-trainings", type=int, default=2**20, show_default=True, help="Largest challenge."
+)
+@click.option(
+    "--min-trainings", type=int, default=16, show_default=True, help="Smallest challenge."
+)
+@click.option("--open-sessions", type=int, default=4, show_default=True, help="Sessions at a time.")
+@click.option(
+    "--per-claim", type=int, default=100, show_default=True, help="Sessions of one claim, ever."
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -141,17 +147,26 @@ def _taken(options: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 @click.command("verify", cls=Command, interrupted=_INTERRUPTED, elsewhere=EXPLAINED)
-@click.option("--prover", metavar="URL", required=True, help="Of `pyattr serve`.")
+@click.option("--prover", metavar="URL", required=True, help="Where `pyattr serve` listens.")
 @click.option("--key", type=_FILE, required=True, help="Your private key.")
 @click.option("--prover-key", type=_FILE, required=True, help="The prover's public key.")
 @click.option("--state", type=_FOLDER, required=True, help="Folder for this session.")
-@click.option("--ledger", type=_FILE, help="Of the sessions of all claims; else the user's.")
+@click.option("--ledger", type=_FILE, help="δ ledger; by default the user's.")
 @click.option("--token-file", type=FILE, help="Bearer token, as the prover has it.")
 @click.option("--ca", type=FILE, help="Who vouches for the server, PEM; else the system's.")
-@click.option("--seconds", type=float, default=86400.0, show_default=True, help="For everything.")
+@click.option(
+    "--seconds",
+    type=float,
+    default=86400.0,
+    show_default=True,
+    help="Time limit of the whole session.",
+)
 @terms_options
 @click.option(
-    "--sampling", type=click.Choice(["uniform", "weighted"]), default="uniform", help="Of checks."
+    "--sampling",
+    type=click.Choice(["uniform", "weighted"]),
+    default="uniform",
+    help="How spot checks are drawn.",
 )
 @job_options
 @json_option
@@ -159,12 +174,12 @@ def verify_command(**options: Any) -> None:
     """Verify a prover's attribution over HTTP.
 
     Exits with 0 for ACCEPT, 1 for ABORT, 2 for INCONCLUSIVE, 3 if there is no verdict. The same command
-    goes on with a session that was interrupted.
+    goes on with a session that was interrupted. Without another party, see `pyattr check`.
 
     \b
     Example:
-      pyattr verify --prover http://127.0.0.1:8750 --dataset digits --key verifier \\
-        --prover-key prover.pub --state session
+      pyattr verify --prover http://127.0.0.1:8750 --dataset digits --key verifier.key \\
+        --prover-key prover.key.pub --state session
     """
     from pyattr.transport.client import DeadlineError, ProverClient
 

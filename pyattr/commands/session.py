@@ -117,7 +117,7 @@ def _manifest(directory: Path, key: PublicKey) -> Manifest:
     type=click.Choice(["uniform", "weighted"]),
     default="uniform",
     show_default=True,
-    help="Of spot checks.",
+    help="How spot checks are drawn.",
 )
 @job_options
 @_LEDGER

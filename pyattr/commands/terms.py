@@ -45,10 +45,30 @@ EXPLAINED = ("pyattr session init", _NAMES[2:])
 """Where the terms that are rarely changed are explained; for `pyattr.commands.failure.Command`."""
 
 _TERMS = (
-    click.option("--epsilon", type=float, default=0.05, show_default=True, help="Gap, in Var f."),
-    click.option("--delta", type=float, default=0.05, show_default=True, help="False acceptances."),
-    click.option("--attempts", type=int, default=1, show_default=True, help="Sessions sharing δ."),
-    click.option("--p", type=float, default=0.5, show_default=True, help="Share of a mask."),
+    click.option(
+        "--epsilon",
+        type=float,
+        default=0.05,
+        show_default=True,
+        help="Largest gap accepted, as a share of Var f.",
+    ),
+    click.option(
+        "--delta",
+        type=float,
+        default=0.05,
+        show_default=True,
+        help="Probability of a false ACCEPT, at most.",
+    ),
+    click.option(
+        "--attempts", type=int, default=1, show_default=True, help="Sessions that share δ."
+    ),
+    click.option(
+        "--p",
+        type=float,
+        default=0.5,
+        show_default=True,
+        help="Probability that a subset holds an example.",
+    ),
     click.option(
         "--method",
         type=click.Choice(["gap", "paper"]),
@@ -61,11 +81,13 @@ _TERMS = (
         type=float,
         default=0.02,
         show_default=True,
-        help="Odd share of Var f, not linear.",
+        help="Share of Var f that is odd and not linear.",
     ),
-    click.option("--simultaneous", is_flag=True, help="Upper limits of all targets at once."),
+    click.option(
+        "--simultaneous", is_flag=True, help="Upper limits that hold for all targets at once."
+    ),
     click.option("--budget", type=int, help="Most trainings of the prover, if agreed."),
-    click.option("--clip", type=float, help="b, if agreed; else from the verifier's pilot."),
+    click.option("--clip", type=float, help="b, if agreed: outputs are clipped to [-b, b]."),
     click.option("--calibration", type=FILE, help="Record of `pyattr calibrate compare --json`."),
 )
 

@@ -113,9 +113,15 @@ def price_command(
 @click.option("--n-selected", "-n", type=int, required=True, help="How many examples, or sellers.")
 @_common
 @click.option("--job", type=FILE, help="Job file: train on the selection, and measure.")
-@click.option("--repeats", type=int, default=8, show_default=True, help="Models on it.")
-@click.option("--random", type=int, default=64, show_default=True, help="On random choices.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of those trainings.")
+@click.option(
+    "--repeats", type=int, default=8, show_default=True, help="Models trained on the selection."
+)
+@click.option(
+    "--random", type=int, default=64, show_default=True, help="Models trained on random choices."
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of these trainings and choices."
+)
 @click.option("--out", type=_OUT, help="Write .csv (examples) or .json (everything).")
 @json_option
 def select_command(

@@ -58,8 +58,9 @@ def _notes(plan: Plan) -> list[str]:
         *(f"Warning: {warning}." for warning in plan.warnings),
         "Gap local trains in rounds: this is the most it takes, and it stops as soon as it is sure.",
         f"The scores themselves take the prover {number(plan.prover_models)} models by least squares "
-        f"({money(prover)}), for a gap of {plan.prover_share:g} ε; other estimators may need fewer.",
-        f"ε = {criterion.epsilon:g} Var f, δ = {criterion.delta:g}, N = {situation.n_train:,}, "
-        f"T = {situation.n_targets:,}. Shares of Var f: linear {situation.r2:.3g}, seeds "
-        f"{situation.seed_share:.3g}, odd non-linear {situation.odd_weight:.3g}.",
+        f"(money {money(prover)}), for a gap of {plan.prover_share:g} ε; other estimators may need fewer.",
+        f"ε = {criterion.epsilon:g} Var f, δ = {criterion.delta:g}, "
+        f"{situation.n_train:,} examples, {situation.n_targets:,} targets. Shares of Var f: "
+        f"linear {situation.r2:.3g}, seeds {situation.seed_share:.3g}, "
+        f"odd non-linear {situation.odd_weight:.3g}.",
     ]

@@ -36,6 +36,7 @@ import msgspec
 from msgspec import Meta
 
 from pyattr.errors import ProtocolError, bad_value
+from pyattr.optional import install_line
 from pyattr.protocol.encoding import HEADER_CAP, MAGIC, join_frame, split_frame
 from pyattr.protocol.hashing import labelled_hash, tensors_hash
 
@@ -47,7 +48,7 @@ try:
     from securesystemslib.exceptions import Error as SecuresystemslibError
     from securesystemslib.signer import CryptoSigner, SSlibKey
 except ImportError as error:
-    raise ImportError(f"signatures need {error.name}: pip install 'pyattr[session]'") from error
+    raise ImportError(f"signatures need {error.name}: {install_line('session')}") from error
 
 __all__ = [
     "ENVELOPE_CAP",

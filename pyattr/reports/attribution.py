@@ -23,7 +23,7 @@ from pyattr.reports.attribution_files import (
 )
 from pyattr.reports.charts import Bar, bars, histogram, scatter
 from pyattr.reports.downloads import Download, csv_file, json_file
-from pyattr.reports.examples import influential, shown_targets
+from pyattr.reports.examples import influential, shown_targets, strongest
 from pyattr.reports.facts import settings
 from pyattr.reports.gaps import SHOWN_TARGETS, Gaps
 from pyattr.reports.page import fill
@@ -145,7 +145,7 @@ def _tiles(
             (digits(held_out.lds.median), "", f"rank correlation (LDS) {models}"),
         ]
     if quality.mislabel_auc is not None:
-        says = "AUC of finding the labels that were changed"
+        says = "AUC of finding the labels that were changed: 1 finds all first, 0.5 is chance"
         tiles.append((digits(quality.mislabel_auc), "", says))
     if len(tiles) < _MOST_TILES:
         says = f"models that {quality.fit.method} was fitted to"
@@ -315,9 +315,7 @@ def _strongest(
     """Rows of ``examples.csv``, or ``strongest_sellers.csv``."""
     for target in range(attribution.n_targets):
         scores = attribution.scores[:, target]
-        order = np.argsort(scores, kind="stable")
-        sides = ("helpful", order[::-1][:n_each]), ("harmful", order[:n_each])
-        for side, examples in sides:
+        for side, examples in strongest(scores, n_each).items():
             for i in examples.tolist():
                 label = (
                     [] if dataset is None else [dataset.class_names[int(dataset.train_labels[i])]]

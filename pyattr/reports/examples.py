@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pyattr.datasets import Dataset
 
-__all__ = ["encode_png", "influential", "shown_targets"]
+__all__ = ["encode_png", "influential", "shown_targets", "strongest"]
 
 SHOWN_TARGETS: Final = 4
 SHOWN_EXAMPLES: Final = 5
@@ -71,13 +71,32 @@ def shown_targets(
     return chosen
 
 
+def strongest(scores: npt.NDArray[np.float32], n_most: int) -> dict[str, npt.NDArray[np.intp]]:
+    """The examples that raise and that lower one target most, as far as there are any.
+
+    Parameters
+    ----------
+    scores : (n_train,) float32
+    n_most : int
+        Of each side.
+
+    Returns
+    -------
+    dict
+        ``helpful`` and ``harmful``: positions, the strongest first; scores of 0 are in neither.
+    """
+    order = np.argsort(scores, kind="stable")
+    helpful, harmful = order[::-1][:n_most], order[:n_most]
+    return {"helpful": helpful[scores[helpful] > 0], "harmful": harmful[scores[harmful] < 0]}
+
+
 def influential(
     scores: npt.NDArray[np.float32],
     targets: Sequence[int],
     dataset: Dataset | None = None,
     owner: Callable[[int], str] = lambda example: "",
 ) -> list[dict[str, Any]]:
-    """The training examples with the highest and the lowest scores of a few targets.
+    """The training examples that raise and that lower a few targets most.
 
     Parameters
     ----------
@@ -108,7 +127,7 @@ def influential(
 
     shown = []
     for target in targets:
-        order = np.argsort(scores[:, target], kind="stable")
+        sides = strongest(scores[:, target], SHOWN_EXAMPLES)
         label, png = "", ""
         if dataset is not None:
             label = dataset.class_names[int(dataset.test_labels[target])]
@@ -118,8 +137,7 @@ def influential(
                 "target": target,
                 "label": label,
                 "png": png,
-                "helpful": [example(int(i), target) for i in order[::-1][:SHOWN_EXAMPLES]],
-                "harmful": [example(int(i), target) for i in order[:SHOWN_EXAMPLES]],
+                **{side: [example(int(i), target) for i in most] for side, most in sides.items()},
             }
         )
     return shown

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pyattr.errors import bad_value, check_count
+from pyattr.optional import install_line
 from pyattr.retraining.processes import ProcessPool
 from pyattr.retraining.scheduling import Pool
 from pyattr.retraining.worker import Lost, Outcome, Stopped, Task, Work, Worker
@@ -95,7 +96,7 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        message = "executor: 'ray' needs ray: pip install 'pyattr[ray]'"
+        message = f"executor: 'ray' needs ray: {install_line('ray')}"
         raise RuntimeError(message) from error
     return ray
 

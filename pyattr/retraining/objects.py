@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pyattr.errors import bad_value
+from pyattr.optional import install_line
 
 __all__ = ["Folder", "Objects", "Remote", "objects_at"]
 
@@ -198,7 +199,7 @@ class Remote:
             import obstore
             from obstore.exceptions import BaseError
         except ImportError as error:
-            message = f"{url}: object stores need obstore: pip install 'pyattr[cloud]'"
+            message = f"{url}: object stores need obstore: {install_line('cloud')}"
             raise RuntimeError(message) from error
         self._url, self._obstore = url, obstore
         try:

@@ -133,10 +133,19 @@ class ProcessPool:
         # Not a daemon: a worker may have to start processes itself, see `train_apart`.
         arguments = (theirs, self._work, slot.cores, slot.gpu)
         process = self._context.Process(target=_serve, args=arguments)
-        with _interrupts_held():
-            process.start()
-            slot.process = process  # now there is one to put away
-        theirs.close()
+        try:
+            with _interrupts_held():
+                process.start()
+                slot.process = process  # now there is one to put away
+        except RuntimeError as error:
+            if "bootstrapping" not in str(error):
+                raise
+            raise RuntimeError(  # this is such a process, which imports the program that started it
+                "workers import the program that starts them: let it do so under "
+                'if __name__ == "__main__":'
+            ) from None
+        finally:
+            theirs.close()
 
     def _reap(self, slot: _Slot) -> str:
         """Put away a dead worker; say how it ended."""
@@ -147,6 +156,7 @@ class ProcessPool:
         code, pid = slot.process.exitcode, slot.process.pid
         slot.process = slot.connection = None
         how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+        how += ", what it said is above" if code == 1 else ""  # Python's traceback
         return f"worker {pid} was lost ({how})"
 
 

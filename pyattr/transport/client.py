@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from pyattr.errors import ProtocolError, bad_value, check_positive
+from pyattr.optional import install_line
 from pyattr.protocol.hashing import message_hash
 from pyattr.protocol.signing import unseal
 from pyattr.transport.answers import JSON_CAP, SEALED, Offer, Progress, Refusal
@@ -34,9 +35,7 @@ from pyattr.verification.verdict import Verdict
 try:
     import httpx
 except ImportError as error:
-    raise ImportError(
-        f"asking a prover needs {error.name}: pip install 'pyattr[session]'"
-    ) from error
+    raise ImportError(f"asking a prover needs {error.name}: {install_line('session')}") from error
 
 __all__ = ["DeadlineError", "ProverClient", "RefusedError", "hold_session", "send_decision"]
 

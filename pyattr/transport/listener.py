@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pyattr.errors import bad_value
+from pyattr.optional import install_line
 from pyattr.transport.server import Limits
 
 try:
@@ -22,7 +23,7 @@ try:
     import uvicorn
     from uvicorn.protocols.http.h11_impl import H11Protocol
 except ImportError as error:
-    raise ImportError(f"serving needs {error.name}: pip install 'pyattr[session]'") from error
+    raise ImportError(f"serving needs {error.name}: {install_line('session')}") from error
 
 __all__ = ["Address", "is_loopback", "listen", "server_of"]
 

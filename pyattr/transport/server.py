@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from pyattr.errors import ProtocolError, check_count, check_positive
+from pyattr.optional import install_line
 from pyattr.transport.answers import REQUEST_CAP, SEALED, Refusal
 from pyattr.transport.durable import BusyError, ConflictError
 from pyattr.transport.host import ClaimSpentError, Host, NotThereError, TooManyError
@@ -30,7 +31,7 @@ try:
     from starlette.responses import Response, StreamingResponse
     from starlette.routing import Route
 except ImportError as error:
-    raise ImportError(f"serving needs {error.name}: pip install 'pyattr[session]'") from error
+    raise ImportError(f"serving needs {error.name}: {install_line('session')}") from error
 
 __all__ = ["Limits", "application"]
 

@@ -188,14 +188,14 @@ count = 16
 @pytest.mark.parametrize(
     ("module", "words", "advice"),
     [
-        ("torch", ["doctor"], "pip install 'pyattr[torch]'"),
-        ("torch", ["attribute", "job.toml", "--workers", "1"], "pip install 'pyattr[torch]'"),
-        ("torch", ["demo"], "pip install 'pyattr[demo]'"),
-        ("torch", ["session", "init", "d", *KEYS, *SIZES], "pip install 'pyattr["),
-        ("sklearn", ["session", "init", "d", *KEYS, *SIZES], "pip install 'pyattr["),
-        ("cryptography", ["keygen", "k"], "pip install 'pyattr[session]'"),
-        ("uvicorn", [*SERVE, *SIZES], "pip install 'pyattr[session]'"),
-        ("httpx", [*VERIFY, "--prover", "http://127.0.0.1:9", *SIZES], "pip install 'pyattr[session]'"),
+        ("torch", ["doctor"], "pip install '.[torch]'"),
+        ("torch", ["attribute", "job.toml", "--workers", "1"], "pip install '.[torch]'"),
+        ("torch", ["demo"], "pip install '.[demo]'"),
+        ("torch", ["session", "init", "d", *KEYS, *SIZES], "pip install '.["),
+        ("sklearn", ["session", "init", "d", *KEYS, *SIZES], "pip install '.["),
+        ("cryptography", ["keygen", "k"], "pip install '.[session]'"),
+        ("uvicorn", [*SERVE, *SIZES], "pip install '.[session]'"),
+        ("httpx", [*VERIFY, "--prover", "http://127.0.0.1:9", *SIZES], "pip install '.[session]'"),
     ],
 )  # fmt: skip
 def test_a_missing_package_says_which_line_to_run(folder, module, words, advice):

@@ -153,7 +153,7 @@ def test_a_fault_is_one_sentence_that_says_how_to_see_more(monkeypatch):
         (FileExistsError(17, "File exists", "k"), "k: file exists; choose another name"),
         (PermissionError(13, "Permission denied", "d"), "d: permission denied; choose a place"),
         (OSError(28, "No space left on device", "b"), "make room, and run the same command again"),
-        (ModuleNotFoundError("No module", name="torch"), "this needs torch: pip install 'pyattr[torch]'"),
+        (ModuleNotFoundError("No module", name="torch"), "this needs torch: pip install '.[torch]' in"),
         (ModuleNotFoundError("No module named 'x'", name="x"), "No module named 'x'"),
         (ValueError("two\nlines"), "Error: two lines\n"),
         (RuntimeError(""), "Error: RuntimeError\n"),

@@ -105,14 +105,14 @@ def test_labels_must_fit(attribution):
 )
 def test_a_missing_package_says_what_to_install(monkeypatch, attribution, name, call, extra):
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(RuntimeError, match=rf"needs {name}: pip install 'pyattr\[{extra}\]'"):
+    with pytest.raises(RuntimeError, match=rf"needs {name}: pip install '\.\[{extra}\]'"):
         getattr(attribution, call)()
 
 
 def test_missing_torch_says_what_to_install(monkeypatch, attribution):
     monkeypatch.setitem(sys.modules, "torch", None)
     for call in (dattri_scores, quanda_explanations):
-        with pytest.raises(RuntimeError, match=r"needs torch: pip install 'pyattr\[torch\]'"):
+        with pytest.raises(RuntimeError, match=r"needs torch: pip install '\.\[torch\]'"):
             call(attribution)
 
 

@@ -504,7 +504,7 @@ def test_a_key_shows_only_its_public_half():
             "import sys; sys.modules['securesystemslib'] = None\n"
             "try: import pyattr.protocol.signing\n"
             "except ImportError as error: print(error)",
-            "pip install 'pyattr[session]'",
+            "pip install '.[session]'",
         ),
     ],
 )

@@ -31,7 +31,7 @@ function contrast(a, b) {
   return (high + 0.05) / (low + 0.05);
 }
 function measured(frame) {
-  const page = frame.contentDocument, view = frame.contentWindow, wide = [], faint = [];
+  const page = frame.contentDocument, view = frame.contentWindow, wide = [], faint = [], cut = [];
   const root = page.documentElement;
   let texts = 0;
   for (const e of page.body.querySelectorAll("*")) {
@@ -39,6 +39,7 @@ function measured(frame) {
     if (!box.width || !box.height || !e.checkVisibility()) continue;
     const beyond = box.right > root.clientWidth + 0.5 && !e.closest(".scroll, .skip");
     const spills = e.clientWidth && e.scrollWidth > e.clientWidth + 1 && !e.closest(".scroll, svg, thead");
+    if (e.matches(".scroll:not(details *)") && e.scrollWidth > e.clientWidth) cut.push(e.ariaLabel);
     if (beyond || spills) wide.push(e.outerHTML.slice(0, 90));
     if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
     const style = view.getComputedStyle(e), svg = e instanceof view.SVGElement;
@@ -52,7 +53,8 @@ function measured(frame) {
     if (found < 4.5) faint.push(found.toFixed(2) + " " + e.outerHTML.slice(0, 90));
   }
   return {
-    width: root.clientWidth, scroll_width: root.scrollWidth, height: root.scrollHeight, wide, faint, texts,
+    width: root.clientWidth, scroll_width: root.scrollWidth, height: root.scrollHeight,
+    wide, faint, cut, texts,
     dark: view.matchMedia("(prefers-color-scheme: dark)").matches,
     background: view.getComputedStyle(page.body).backgroundColor,
   };
@@ -112,7 +114,8 @@ def measure(folder: Path, html: str, *screens: Screen) -> list[dict[str, Any]]:
     -------
     list of dict
         ``width``, ``scroll_width`` and ``height`` in pixels; ``wide``: elements beyond the right edge, or
-        with something in them that is wider than they are;
+        with something in them that is wider than they are; ``cut``: names of tables that one has to scroll
+        sideways, but for those that have to be opened;
         ``faint``: words whose contrast with what is behind them is below 4.5; ``texts``: how many were
         looked at; ``dark``: whether the page takes itself to be shown dark; ``background``.
     """

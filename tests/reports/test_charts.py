@@ -109,11 +109,14 @@ def test_images_survive():
     assert np.asarray(decoded)[0, 0].tolist() == [0, 255, 0]
 
 
-def test_examples_are_those_with_the_largest_scores():
+def test_examples_are_those_with_the_largest_scores_of_either_sign():
     scores = np.array([[0.1, 3.0], [-0.5, 0.0], [0.7, -1.0], [0.0, 2.0]], np.float32)
     first, second = influential(scores, [0, 1])
-    assert [e["index"] for e in first["helpful"]] == [2, 0, 3, 1]
-    assert [e["index"] for e in second["harmful"]] == [2, 1, 3, 0]
+    assert [e["index"] for e in first["helpful"]] == [2, 0]
+    assert [e["index"] for e in first["harmful"]] == [1]
+    assert [e["index"] for e in second["harmful"]] == [2]
+    (nobody,) = influential(-np.ones((3, 1), np.float32), [0])
+    assert nobody["helpful"] == []
     assert second["helpful"][0] == {"index": 0, "label": "", "score": 3.0, "seller": "", "png": ""}
 
 

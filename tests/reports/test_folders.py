@@ -118,4 +118,4 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     done = CliRunner().invoke(main, ["report", str(folders.bench())])
     assert done.exit_code == 3
-    assert "pip install 'pyattr[report]'" in done.stderr
+    assert "pip install '.[report]'" in done.stderr

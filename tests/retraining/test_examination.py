@@ -90,7 +90,7 @@ def test_without_torch_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyattr.retraining.examination", None)
     result = call()
     assert result.exit_code == 3
-    assert "pip install 'pyattr[torch]'" in result.stderr
+    assert "pip install '.[torch]'" in result.stderr
 
 
 @pytest.mark.gpu

@@ -349,3 +349,12 @@ def test_ray_gives_the_same_bytes_and_finds_the_row_that_kills(tmp_path):
     different = {name for name in here.keys() | there.keys() if here.get(name) != there.get(name)}
     died = {f"seed-{SEED}/c.{row // CHUNK_ROWS}.0" for row in bad}
     assert different == died | {f"failures/seed-{SEED}.{row}.json" for row in bad}
+
+
+def test_a_program_that_starts_workers_while_it_is_imported_is_told_how(tmp_path, monkeypatch):
+    """A worker imports the program that started it, which must not start workers again then."""
+    this = multiprocessing.current_process()
+    monkeypatch.setattr(this, "_inheriting", True, raising=False)  # Python's mark of such a process
+    pool = ProcessPool(Work(str(tmp_path), Make("quick")), 1)
+    with pytest.raises(RuntimeError, match='under if __name__ == "__main__"'), pool:
+        pool.submit(Task(SEED, 0))
