@@ -34,6 +34,7 @@ class OwnRetrain:
     n_train: int
     n_targets: int
     block: int = _OWN_BLOCK
+    multiply_adds: None = None  # nobody knows
 
     def __call__(self, masks: Masks, seeds: NDArray[np.uint64], /) -> NDArray[np.floating]:
         """Train one model a row."""
@@ -56,11 +57,12 @@ class Source:
         Raises
         ------
         ValueError
-            If the recipe is wrong; the message names the key.
+            If data or recipe are wrong; the message names file, line and key.
         FileNotFoundError, RuntimeError
             If data or a package is missing.
         """
-        return _own(self.job) if self.job.data is None else training_of(self.job).retrain()
+        with self.job.placed():
+            return _own(self.job) if self.job.data is None else training_of(self.job).retrain()
 
     def platform(self) -> dict[str, Any]:
         """Platform class of this process; of one's own retrain nothing is known."""
