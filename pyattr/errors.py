@@ -5,8 +5,11 @@ Every message has the form ``name: expected …, got …``.
 
 from __future__ import annotations
 
+import difflib
 import math
+from collections.abc import Iterable
 from numbers import Real
+from typing import Final
 
 __all__ = [
     "Diverged",
@@ -16,7 +19,12 @@ __all__ = [
     "check_count",
     "check_positive",
     "check_probability",
+    "did_you_mean",
+    "one_of",
 ]
+
+
+_NEAR: Final = 0.7  # of `difflib`: one letter in three or four may be wrong
 
 
 class ProtocolError(Exception):
@@ -48,6 +56,30 @@ class Diverged(ValueError):  # noqa: N818 - an outcome of a training, not a faul
 def bad_value(name: str, expected: str, got: object) -> ValueError:
     """Make the error that a wrong argument raises: ``name: expected …, got …``."""
     return ValueError(f"{name}: expected {expected}, got {got}")
+
+
+def one_of(values: Iterable[object]) -> str:
+    """Write a choice in words.
+
+    Examples
+    --------
+    >>> one_of(["cpu", "cuda"])
+    "'cpu' or 'cuda'"
+    """
+    *others, last = map(repr, values)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def did_you_mean(got: object, known: Iterable[str]) -> str:
+    """Name the nearest of the names that are known, to end a message with; "" if none is near.
+
+    Examples
+    --------
+    >>> did_you_mean("Digitz", ["digits", "cifar10"])
+    "; did you mean 'digits'?"
+    """
+    near = difflib.get_close_matches(str(got).lower(), known, 1, _NEAR)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def check_probability(name: str, value: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,15 +15,14 @@ from pyattr.commands.output import answer, say, stages
 from pyattr.errors import bad_value
 
 if TYPE_CHECKING:
-    from pyattr.attribution import Attribution
-    from pyattr.interface import Retrain
     from pyattr.jobs import Job
-    from pyattr.verification import Verdict
 
 __all__ = ["check_command"]
 
+_INTERRUPTED: Final = "Interrupted; what was trained is kept, and the same command goes on."
 
-@click.command("check", cls=Command, interrupted="Interrupted; nothing was kept.")
+
+@click.command("check", cls=Command, interrupted=_INTERRUPTED)
 @click.argument("job_file", metavar="JOB.toml", type=FILE)
 @click.option("--attribution", type=FILE, help="Published scores; else the job's own.")
 @click.option("--sum", "of_sum", is_flag=True, help="Verify the mean of the targets alone.")
@@ -74,13 +73,15 @@ def check_command(
     attribution: Path | None,
     of_sum: bool,
     weights: Path | None,
+    seed: int | None,
     out: Path | None,
     **options: Any,
 ) -> None:
     """Verify scores with models of your own, trained as a job file says.
 
     The verdict is kept beside the scores, where `pyattr price`, `pyattr select` and `pyattr report`
-    find it. Exits with 0 for ACCEPT, 1 for ABORT, 2 for INCONCLUSIVE, 3 for an error.
+    find it. Trainings are kept until it is there: after an interruption the same command goes on.
+    Exits with 0 for ACCEPT, 1 for ABORT, 2 for INCONCLUSIVE, 3 for an error.
 
     \b
     Example:
@@ -90,7 +91,7 @@ def check_command(
 
     from pyattr import jobs
     from pyattr.attribution import load_attribution
-    from pyattr.uses import Certificate, files
+    from pyattr.uses import files
 
     job = jobs.load_job(job_file)
     published = attribution or _own_scores(job)
@@ -106,13 +107,13 @@ def check_command(
         from pyattr.uses.values import target_weights
 
         chosen = target_weights(None, scores.n_targets)
-    verdict = _verdict(job, scores, chosen, options)
-    certificate = Certificate.of(verdict, chosen)
-    certificate.save(kept)
+    check = jobs.Check(job, scores, chosen, seed, options)
+    with stages() as tell:
+        certificate = check.run(kept, partial(tell, "train"), say)
     record = {"file": kept, **msgspec.to_builtins(certificate)}
-    answer("pyattr-check/1", record, f"{verdict.outcome}: {verdict.reason}")
-    say(f"{verdict.n_retrained:,} trainings; the verdict is in {kept}.")
-    sys.exit(EXIT_CODES[verdict.outcome.value])
+    answer("pyattr-check/1", record, f"{certificate.outcome}: {certificate.reason}")
+    say(f"{certificate.n_retrained:,} trainings; the verdict is in {kept}.")
+    sys.exit(EXIT_CODES[certificate.outcome])
 
 
 def _own_scores(job: Job) -> Path:
@@ -121,18 +122,3 @@ def _own_scores(job: Job) -> Path:
         expected = "scores to verify: run `pyattr attribute` first, or name them"
         raise bad_value("attribution", expected, f"no {file}")
     return file
-
-
-def _verdict(
-    job: Job, scores: Attribution, weights: Any | None, options: dict[str, Any]
-) -> Verdict:
-    """Verify the scores, or their sum."""
-    from pyattr.jobs import Source
-    from pyattr.uses import SummedRetrain, summed
-    from pyattr.verification import verify
-
-    retrain: Retrain = Source(job)()
-    if weights is not None:
-        retrain, scores = SummedRetrain(retrain, weights), summed(scores, weights)
-    with stages() as tell:
-        return verify(retrain, scores, p=job.models.p, progress=partial(tell, "train"), **options)

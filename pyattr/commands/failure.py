@@ -169,7 +169,7 @@ def _sentence(error: Exception, ctx: click.Context | None) -> str:
     if ctx is None or not colon:
         return words
     for parameter in ctx.command.get_params(ctx):
-        if parameter.name == name:
+        if parameter.name in (name, f"n_{name}", name.removeprefix("n_")):
             option = isinstance(parameter, click.Option)
             return f"{parameter.opts[0] if option else parameter.make_metavar(ctx)}: {rest}"
     return words

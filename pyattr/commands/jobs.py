@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from pyattr.commands.failure import Command
-from pyattr.commands.options import json_option
+from pyattr.commands.options import FILE, json_option
 from pyattr.commands.output import answer, bars, say
 from pyattr.errors import bad_value
 
@@ -28,7 +28,7 @@ _LOG: Final = logging.getLogger("pyattr.jobs")
 _SECONDS_BETWEEN_LINES: Final = 30.0  # in a log
 _INTERRUPTED: Final = "Interrupted; what was stored stays, and the same command goes on."
 
-_job_argument = click.argument("job_file", metavar="JOB.toml", type=click.Path(path_type=Path))
+_job_argument = click.argument("job_file", metavar="JOB.toml", type=FILE)
 _workers_option = click.option(
     "--workers", "n_workers", type=int, help="Trainings at a time; else one a core or GPU."
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from pyattr.commands import failure
-from pyattr.commands.options import FILE, VERDICT, json_option
+from pyattr.commands.options import FILE, VERDICT, json_option, one_line
 from pyattr.commands.output import answer, say, stages
 from pyattr.errors import bad_value
 
@@ -86,7 +86,7 @@ def price_command(
     from pyattr.uses import files, lie_costs, price, table
 
     _check_ends(out=out, examples=examples)
-    scores, certificate = _read(attribution, verdict)
+    scores, certificate = _read(attribution, verdict, unverified)
     with _told_how_to_allow():
         payments = price(
             scores,
@@ -147,7 +147,7 @@ def select_command(
     from pyattr.uses import files, select, table
 
     _check_ends(out=out)
-    scores, certificate = _read(attribution, verdict)
+    scores, certificate = _read(attribution, verdict, unverified)
     with _told_how_to_allow():
         selection = select(
             scores,
@@ -185,18 +185,43 @@ def _measured(job_file: Path, selection: Selection, **options: Any) -> Measured:
         )
 
 
-def _read(attribution: Path, verdict: Path | None) -> tuple[Attribution, Certificate | None]:
+def _read(
+    attribution: Path, verdict: Path | None, unverified: bool
+) -> tuple[Attribution, Certificate | None]:
+    """The scores, and the verdict that was named or lies beside them."""
     from pyattr.attribution import load_attribution
     from pyattr.uses import certificate_of_session, load_certificate
 
     scores = load_attribution(attribution)
     if verdict is None:
-        verdict = attribution.with_name(VERDICT)
-        if not verdict.is_file():
-            return scores, None
-        # Scores may have come with it, from whoever is to be verified.
-        say(f"By {verdict}, which is not signed: it is worth what whoever made it is worth.")
+        return scores, _found(attribution.with_name(VERDICT), scores, unverified)
     return scores, (certificate_of_session if verdict.is_dir() else load_certificate)(verdict)
+
+
+def _found(file: Path, scores: Attribution, unverified: bool) -> Certificate | None:
+    """The verdict that lies beside the scores.
+
+    Nobody named it, so one that is none, or about other scores, does not stand in the way of whoever asked
+    for unverified scores anyway. It is said, since they may have meant to use it.
+    """
+    from pyattr.uses import load_certificate
+    from pyattr.uses.certificate import why_not_about
+
+    if not file.is_file():
+        return None
+    try:
+        certificate = load_certificate(file)
+        if doubt := why_not_about(certificate, scores):
+            raise bad_value("verdict", "one about these very scores", f"{file}, {doubt}")
+    except (ValueError, OSError) as error:
+        if unverified:
+            say(f"Not used: {one_line(error).rpartition(', got ')[2]}.")
+            return None
+        advice = "name another by --verdict, or --unverified uses the scores without"
+        raise ValueError(f"{one_line(error)}; {advice}") from error
+    # Scores may have come with it, from whoever is to be verified.
+    say(f"By {file}, which is not signed: it is worth what whoever made it is worth.")
+    return certificate
 
 
 @contextmanager

@@ -1,25 +1,19 @@
-"""The job file: TOML, checked before anything is trained, with errors that name key and line."""
+"""What a job file says, and where in it a key stands."""
 
 from __future__ import annotations
 
-import difflib
-import os
-import re
-import tomllib
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
-from pyattr.errors import bad_value, check_count, check_probability
+from pyattr.jobs.places import placed
 from pyattr.subject.data import Data
-from pyattr.subject.own_code import is_name
 
-__all__ = ["OWN", "Fit", "Job", "Models", "load_job"]
+__all__ = ["NOT_KEYS", "OWN", "Fit", "Job", "Models"]
 
 OWN: Final = "own"
-_OF_IMAGES: Final = "resnet9"  # the recipe that reads images, not rows of features
-_MAX_SEED: Final = (1 << 64) - 1
 
 
 class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -39,7 +33,7 @@ class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         by default 0 and one more than `seed`.
     chunk : int, optional
         Models stored together: what a killed worker loses at most. By default that of the bank, else
-        as many as the recipe trains at a time.
+        see `pyattr.jobs.chunks.usual_chunk`.
     """
 
     count: int
@@ -88,8 +82,8 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         Folder, relative to the job file, or URL of an object store.
     out : str
         Folder for the attribution and its quality.
-    folder : str
-        Of the job file; not a key.
+    folder, file, text : str
+        Of the job file, as it was read; no keys, so no file can say them.
     """
 
     recipe: dict[str, Any]
@@ -99,6 +93,8 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     bank: str = "bank"
     out: str = "attribution"
     folder: str = ""
+    file: str = ""
+    text: str = ""
 
     @property
     def bank_url(self) -> str:
@@ -110,131 +106,10 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         """Where results go."""
         return Path(self.folder, self.out)
 
-
-def load_job(path: str | os.PathLike[str]) -> Job:
-    """Read and check a job file.
-
-    Parameters
-    ----------
-    path : str or path
-
-    Returns
-    -------
-    Job
-
-    Raises
-    ------
-    ValueError
-        If it is not TOML, or a key is missing, unknown or wrong; the message names file, line and key.
-    OSError
-        If it cannot be read.
-    """
-    file = Path(path)
-    text = file.read_text(encoding="utf-8")
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise bad_value(str(file), "a TOML file", error) from error
-    try:
-        if "folder" in values:
-            raise bad_value("folder", "no such key", repr(values["folder"]))
-        values["folder"] = str(file.absolute().parent)
-        job = msgspec.convert(values, Job)
-        _check(job)
-    except msgspec.ValidationError as error:
-        key, told = _words(str(error))
-        raise ValueError(f"{_place(file, text, key)}: {told}") from error
-    except ValueError as error:
-        key, _, told = str(error).partition(": ")
-        raise ValueError(f"{_place(file, text, key)}: {told}") from error
-    return job
+    def placed(self) -> AbstractContextManager[None]:
+        """Put file and line in front of a message that begins with a key of this job."""
+        return placed(self.file, self.text, _TABLES)
 
 
-def _check(job: Job) -> None:
-    """Check what types do not say."""
-    models, recipe = job.models, job.recipe
-    check_count("models.count", models.count, 2)
-    check_count("models.held_out", models.held_out)
-    check_probability("models.p", models.p)
-    if models.design == "complement" and models.p != 0.5:
-        raise bad_value("models.p", "1/2 with the complement design", models.p)
-    if models.chunk is not None:
-        check_count("models.chunk", models.chunk, 1)
-        if models.design == "complement" and models.chunk % 2:
-            expected = "an even number with the complement design"
-            raise bad_value("models.chunk", expected, models.chunk)
-    for name, seed in (("seed", models.seed), ("held_out_seed", models.second_seed)):
-        if not 0 <= seed <= _MAX_SEED:
-            raise bad_value(f"models.{name}", "a number from 0 to 2^64 - 1", seed)
-    if models.second_seed == models.seed:
-        raise bad_value("models.held_out_seed", "another than models.seed", models.seed)
-    if not isinstance(recipe.get("kind"), str):
-        raise bad_value("recipe.kind", "the name of a recipe", recipe.get("kind", "none"))
-    if (recipe["kind"] == OWN) != (job.data is None):
-        expected = f"a table unless recipe.kind is '{OWN}', which loads its own data"
-        raise bad_value("data", expected, "one" if job.data is not None else "none")
-    if recipe["kind"] == OWN:
-        _check_own(recipe)
-    if job.data is not None:
-        _check_data(job.data, recipe["kind"])
-
-
-def _check_data(data: Data, kind: str) -> None:
-    check_count("data.pool", data.pool, 1)
-    if data.feed == "ffcv" and kind != _OF_IMAGES:
-        expected = f"'memory' unless recipe.kind is '{_OF_IMAGES}'"
-        raise bad_value("data.feed", expected, repr(data.feed))
-    if isinstance(data.sellers, int):
-        check_count("data.sellers", data.sellers, 2)
-    elif data.seller_skew != "none":
-        got = "none" if data.sellers is None else "a file, which says who owns what"
-        raise bad_value("data.sellers", "a number to go with data.seller_skew", got)
-
-
-def _check_own(recipe: dict[str, Any]) -> None:
-    for name in recipe:
-        if name not in ("kind", "retrain", "n_train", "n_targets", "settings"):
-            expected = "retrain, n_train, n_targets or settings, of one's own"
-            raise bad_value(f"recipe.{name}", expected, "another key")
-    if not is_name(recipe.get("retrain")):
-        raise bad_value("recipe.retrain", "'module:callable'", repr(recipe.get("retrain", "none")))
-    for name in ("n_train", "n_targets"):
-        check_count(f"recipe.{name}", recipe.get(name, "none"), 1)
-    if not isinstance(recipe.get("settings", {}), dict):
-        raise bad_value("recipe.settings", "a table", recipe["settings"])
-
-
-# Names of keys, to guess which one was meant.
-_NAMES: Final = sorted(
-    {name for table in (Job, Data, Models, Fit) for name in table.__struct_fields__} - {"folder"}
-)
-
-
-def _words(message: str) -> tuple[str, str]:
-    """Split what msgspec says into the key and the rest, in the words of this package."""
-    said, _, path = message.partition(" - at `$")
-    key = path.strip("`").removeprefix(".")
-    said = said.replace("`", "'")
-    for pattern in (r"missing required field '(.*)'", r"unknown field '(.*)'"):
-        found = re.search(pattern, said)
-        if found:
-            key = f"{key}.{found[1]}" if key else found[1]
-            if "missing" in said:
-                return key, "needed, and not there"
-            near = difflib.get_close_matches(found[1], _NAMES, 1)
-            return key, f"unknown key; did you mean {near[0]!r}?" if near else "unknown key"
-    return key, said[:1].lower() + said[1:]
-
-
-def _place(file: Path, text: str, key: str) -> str:
-    """File, line and key, the line if the key stands in the file by itself."""
-    table, name = "", key.rpartition(".")
-    for number, line in enumerate(text.splitlines(), 1):
-        header = re.fullmatch(r"\s*\[([^\[\]]+)\]\s*(#.*)?", line)
-        if header:
-            table = header[1].strip()
-            if table == key:
-                return f"{file}, line {number}: {key}"
-        elif table == name[0] and re.match(rf"\s*{re.escape(name[2])}\s*=", line):
-            return f"{file}, line {number}: {key}"
-    return f"{file}: {key}"
+NOT_KEYS: Final = ("folder", "file", "text")
+_TABLES: Final = tuple(name for name in Job.__struct_fields__ if name not in NOT_KEYS)

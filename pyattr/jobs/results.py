@@ -25,7 +25,7 @@ from pyattr.attribution import (
 )
 from pyattr.datasets import Dataset
 from pyattr.errors import bad_value
-from pyattr.jobs.job import Fit, Job
+from pyattr.jobs.job import NOT_KEYS, Fit, Job
 from pyattr.jobs.rows import TrainedRows, trained_rows
 from pyattr.jobs.source import dataset_of
 from pyattr.jobs.training import Part, parts_of, train
@@ -92,7 +92,7 @@ def _fit(job: Job, bank: Bank) -> dict[str, Any]:
         fitted = _rows_record(rows) | {"seconds": time.perf_counter() - started}
     record: dict[str, Any] = {
         "schema": SCHEMA,
-        "job": {k: v for k, v in msgspec.to_builtins(job).items() if k != "folder"},
+        "job": {k: v for k, v in msgspec.to_builtins(job).items() if k not in NOT_KEYS},
         "manifest": bank.manifest.record(),
         "fit": fitted | {"method": attribution.method},
         "details": {name: _summary(values) for name, values in attribution.details.items()},

@@ -36,6 +36,7 @@ class OwnRetrain:
     n_train: int
     n_targets: int
     block: int = _OWN_BLOCK
+    multiply_adds: None = None  # nobody knows
 
     def __call__(self, masks: Masks, seeds: NDArray[np.uint64], /) -> NDArray[np.floating]:
         """Train one model a row."""
@@ -67,11 +68,13 @@ class Source:
         Raises
         ------
         ValueError
-            If the recipe is wrong, or trains other models than the manifest's; the message names the key.
+            If data or recipe are wrong, the message naming file, line and key; or if the recipe trains other
+            models than the manifest's.
         FileNotFoundError, RuntimeError
             If data or a package is missing.
         """
-        retrain = _own(self.job) if self.job.data is None else training_of(self.job).retrain()
+        with self.job.placed():
+            retrain = _own(self.job) if self.job.data is None else training_of(self.job).retrain()
         if self.manifest is not None:
             made = replace(
                 self.manifest,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyattr.jobs.chunks import usual_chunk
 from pyattr.jobs.job import Job
 from pyattr.jobs.source import Source
 from pyattr.retraining.bank import Bank
@@ -18,7 +19,6 @@ from pyattr.retraining.worker import Task, Work
 
 __all__ = ["Part", "bank_of", "parts_of", "retry", "train"]
 
-_LEAST_CHUNK = 16  # for recipes that train one model at a time; enough for all lanes of a GPU
 _RETRIED = (Status.FAILED, Status.DIED)
 
 
@@ -55,8 +55,7 @@ def bank_of(job: Job) -> Bank:
         try:
             chunk = Bank.open(job.bank_url).manifest.chunk_rows
         except FileNotFoundError:
-            chunk = min(max(retrain.block, _LEAST_CHUNK), models.count)
-            chunk += chunk % 2 if models.design == "complement" else 0
+            chunk = usual_chunk(retrain, models)
     record = retrain.recipe_record()
     sizes = retrain.n_train, retrain.n_targets
     manifest = Manifest(*sizes, models.p, models.design, chunk, record)

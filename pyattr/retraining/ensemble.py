@@ -138,6 +138,7 @@ class Ensemble:
         self._device, self._output, self._recipe = check_device(device), output, recipe
         self._n_threads = _n_threads(n_threads)
         self._test_labels: NDArray[np.int64] = self._pool.test_labels.numpy()
+        self._multiply_adds: int = chosen.multiply_adds(self._pool)
         self._trainer: Trainer
         (self._trainer,) = self._run(lambda pool: chosen.trainer(pool, self._device), [self._pool])
 
@@ -155,6 +156,11 @@ class Ensemble:
     def block(self) -> int:
         """Number of models that are trained together."""
         return self._trainer.block
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiplications of a training on all examples, roughly: what a model costs, on any machine."""
+        return self._multiply_adds
 
     def with_threads(self, n_threads: int) -> Ensemble:
         """Return the same ensemble on another number of threads."""

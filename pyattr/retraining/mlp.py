@@ -57,6 +57,12 @@ class MLPRecipe:
         if not 0.0 <= self.weight_decay < np.inf:
             raise bad_value("weight_decay", "a finite number of at least 0", self.weight_decay)
 
+    def multiply_adds(self, pool: Pool) -> int:
+        """Multiplications of a training, roughly."""
+        step = 3 * self.batch_size  # forth, and back to weights and activations
+        n_weights = self.hidden * (pool.n_features + pool.n_classes)
+        return (self.n_steps * step + pool.n_targets) * n_weights
+
     def trainer(self, pool: Pool, device: torch.device) -> MLPTrainer | CardMLPTrainer:
         """Prepare what all models share."""
         if device.type == "cpu":

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pyattr.errors import bad_value
+from pyattr.errors import bad_value, did_you_mean, one_of
 from pyattr.retraining.ensemble import Ensemble
 from pyattr.retraining.images import ImageSource
 from pyattr.retraining.mlp import MLPRecipe
@@ -26,6 +26,7 @@ RECIPES: Final[dict[str, type[Any]]] = {
 }
 """By the name that stands in a job; a recipe is a frozen dataclass that `Ensemble` trains."""
 
+_TYPES: Final = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _OF_IMAGES: Final = ("channels", "height", "width")  # fields that follow from the data
 _LARGEST: Final = 2**53  # float64 has all integers up to here
 
@@ -74,7 +75,7 @@ def make_recipe(
         message names it.
     """
     if kind not in RECIPES:
-        raise bad_value("kind", " or ".join(map(repr, RECIPES)), repr(kind))
+        raise bad_value("kind", one_of(RECIPES), f"{kind!r}{did_you_mean(kind, RECIPES)}")
     known = {field.name: field.default for field in fields(RECIPES[kind])}
     size: dict[str, int] = {}
     if known.keys() >= set(_OF_IMAGES):
@@ -82,9 +83,12 @@ def make_recipe(
         known = {name: default for name, default in known.items() if name not in size}
     for name, value in settings.items():
         if name not in known:
-            raise bad_value(name, f"a setting of {kind}: {', '.join(known)}", "another")
+            expected = f"a setting of {kind}: {', '.join(known)}"
+            raise bad_value(name, expected, f"another{did_you_mean(name, known)}")
         if not _of_type(value, known[name]):
-            raise bad_value(name, f"{type(known[name]).__name__} as {known[name]!r}", repr(value))
+            expected = f"{_TYPES[type(known[name])]}, such as {known[name]!r}"
+            got = str(value).lower() if isinstance(value, bool) else repr(value)
+            raise bad_value(name, expected, got)
     # A recipe's record tells 1 from 1.0, so that one setting must not have both.
     plain = {
         name: float(value) if isinstance(known[name], float) else value

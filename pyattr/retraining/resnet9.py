@@ -124,6 +124,17 @@ class ResNet9Recipe:
         size = self.channels, self.height, self.width
         return ImagePool.of(train_features, train_labels, test_features, test_labels, size)
 
+    def multiply_adds(self, pool: ImagePool) -> int:
+        """Multiplications of a training, roughly."""
+        image = self.network(pool.n_classes).multiply_adds(self.height, self.width)
+        step = 3 * self.batch_size  # forth, and back to weights and activations
+        return (self.n_steps(pool.n_examples) * step + pool.n_targets) * image
+
+    def network(self, n_classes: int) -> Network:
+        """The layers."""
+        width = max(1, round(_BASE_WIDTH * self.width_multiplier / 8)) * 8
+        return Network(self.channels, n_classes, width)
+
     def trainer(self, pool: ImagePool, device: torch.device) -> ResNet9Trainer:
         """Prepare what all models share."""
         return ResNet9Trainer(self, pool, device)
@@ -150,8 +161,7 @@ class ResNet9Trainer:
         self._recipe, self._pool, self._device = recipe, pool, device
         # Of a processor's torch come the convolutions; the rest is `pyattr.normalisation`.
         self.arithmetic = "torch, compiled 2" if device.type == "cpu" else "torch"
-        width = max(1, round(_BASE_WIDTH * recipe.width_multiplier / 8)) * 8
-        self.network = Network(recipe.channels, pool.n_classes, width)
+        self.network = recipe.network(pool.n_classes)
         self._rates = recipe.rates(recipe.n_steps(pool.n_examples))
         precision = _PRECISIONS[recipe.precision] if device.type == "cuda" else torch.float32
         self._settings = Hyperparameters(recipe.momentum, recipe.weight_decay, precision)

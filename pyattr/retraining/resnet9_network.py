@@ -23,6 +23,7 @@ LEAST_SIZE = 12  # pixels: below it nothing is left for the last convolution
 STATISTICS_MOMENTUM = 0.1
 EPSILON = 1e-5  # added to variances
 LOGIT_SCALE = 0.2
+_HALVED = 4  # the convolution whose images are halved
 _ALIGNED = 16  # float32 values in 64 bytes
 
 
@@ -119,6 +120,17 @@ class Network:
         self._offsets = [sum(sizes[:k]) for k in range(len(sizes))]
         self.n_weights = sum(sizes)
 
+    def multiply_adds(self, height: int, width: int) -> int:
+        """Multiplications of one image's way to the logits."""
+        total, pixels = math.prod(self._shapes[-1]), [height, width]
+        for k, layer in enumerate(self.convolutions):
+            reach = layer.kernel - 2 * layer.padding
+            pixels = [(n - reach) // layer.stride + 1 for n in pixels]
+            total += math.prod(pixels) * layer.inputs * layer.outputs * layer.kernel**2
+            if k == _HALVED:
+                pixels = [n // 2 for n in pixels]
+        return total
+
     def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """View a vector (n_weights,) as the tensors that `forward` takes, in its order.
 
@@ -185,7 +197,7 @@ class Network:
 
         x = unit(unit(x, 0), 1)
         x = x + unit(unit(x, 2), 3)
-        x = halved(unit(x, 4))
+        x = halved(unit(x, _HALVED))
         x = x + unit(unit(x, 5), 6)
         # Ties share the gradient, so that no order of comparing decides.
         x = unit(x, 7).amax((2, 3))

@@ -54,6 +54,11 @@ class SoftmaxRecipe:
         if not 0.0 <= self.init_scale < np.inf:
             raise bad_value("init_scale", "a finite number of at least 0", self.init_scale)
 
+    def multiply_adds(self, pool: Pool) -> int:
+        """Multiplications of a training on all examples, roughly."""
+        step = 2 * pool.n_examples  # logits, and the gradient
+        return (self.n_steps * step + pool.n_targets) * pool.n_features * pool.n_classes
+
     def trainer(self, pool: Pool, device: torch.device) -> SoftmaxTrainer | CardSoftmaxTrainer:
         """Prepare what all models share."""
         if device.type == "cpu":

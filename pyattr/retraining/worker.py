@@ -105,7 +105,7 @@ class Worker:
         try:
             return self._train(task)
         except Exception as error:  # anything here is no training's own failure
-            return Stopped(task, f"{type(error).__name__}: {error}")
+            return Stopped(task, _said(error))
 
     def _open(self) -> Bank:
         if self._bank is None:
@@ -142,3 +142,9 @@ class Worker:
         bank.put(task.seed, task.chunk, outputs)
         counts = Counter(failure.status.name.lower() for failure in said)
         return Done(task, dict(counts), f"row {said[0].row}: {said[0].message}" if said else "")
+
+
+def _said(error: Exception) -> str:
+    """An error in words; of what this package raises itself they are enough."""
+    own = isinstance(error, ValueError | RuntimeError)
+    return str(error) if own and str(error) else f"{type(error).__name__}: {error}"

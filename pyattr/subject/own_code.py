@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import re
+import traceback
 from typing import Any, Final
 
-from pyattr.errors import bad_value
+from pyattr.errors import bad_value, did_you_mean
 
 __all__ = ["imported", "is_name"]
 
 _NAME: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", re.ASCII)
+_EXPECTED: Final = "'module:name' that can be imported"
 
 
 def is_name(text: object) -> bool:
@@ -30,16 +32,26 @@ def imported(what: str, source: str) -> Any:
     Raises
     ------
     ValueError
-        If it is no such name, or cannot be found.
+        If it is no such name, cannot be found, or its module cannot be run.
     """
     if not is_name(source):
         raise bad_value(what, "'module:name'", repr(source))
     module, _, name = source.partition(":")
     try:
         found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        expected = "'module:name' that can be imported"
-        raise bad_value(what, expected, f"{source} ({error})") from error
+    except Exception as error:  # of the module, which may raise whatever it likes
+        raise bad_value(what, _EXPECTED, f"{source!r} ({_said(error)})") from error
+    for part in name.split("."):
+        if not hasattr(found, part):
+            near = did_you_mean(part, vars(found) if hasattr(found, "__dict__") else ())
+            raise bad_value(what, _EXPECTED, f"{source!r} ({module} has no {part!r}{near})")
+        found = getattr(found, part)
     return found
+
+
+def _said(error: Exception) -> str:
+    """What a module said when it was imported, and the line of it."""
+    if isinstance(error, ModuleNotFoundError | SyntaxError):  # tell where themselves
+        return str(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error}, in {last.filename}, line {last.lineno}"

@@ -90,11 +90,14 @@ def read_sellers(path: Path, n_examples: int) -> NDArray[np.int64]:
     OSError
         If it cannot be read.
     """
+    if path.suffix in (".npy", ".csv") and not path.exists():
+        raise bad_value("sellers", "a number, or a file that is there", path)
     if path.suffix == ".npy":
         try:
             owners = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise bad_value("sellers", f"{path} to be an array of integers", error) from error
+            expected = "an array of integers as numpy.save writes it"
+            raise bad_value("sellers", expected, f"{path}, which is none") from error
     elif path.suffix == ".csv":
         owners = _column(path)
     else:
@@ -102,7 +105,7 @@ def read_sellers(path: Path, n_examples: int) -> NDArray[np.int64]:
     try:
         checked = check_groups(owners, n_examples)
     except ValueError as error:
-        said = str(error).removeprefix("groups: ")
+        said = str(error).removeprefix("groups: ").replace("players", "sellers")
         raise ValueError(f"sellers: {path}: {said}") from error
     if not checked.any():
         raise bad_value("sellers", f"at least {_FEWEST} of them in {path}", 1)

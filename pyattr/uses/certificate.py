@@ -28,6 +28,7 @@ __all__ = ["SCHEMA", "Certificate", "load_certificate", "scores_digest", "why_no
 
 SCHEMA: Final = "pyattr-verdict/1"
 _MOST_BYTES: Final = 1 << 28
+_SHOWN: Final = 12  # digits of a digest
 
 Numbers = tuple[float | None, ...]
 
@@ -240,7 +241,8 @@ def load_certificate(path: str | os.PathLike[str]) -> Certificate:
     try:
         return msgspec.json.decode(file.read_bytes(), type=Certificate)
     except msgspec.MsgspecError as error:
-        raise bad_value("verdict", f"a file of {SCHEMA}", f"{file}: {error}") from error
+        got = f"{file}, which is none ({str(error).replace('`', '')})"
+        raise bad_value("verdict", f"a file of {SCHEMA}", got) from error
 
 
 def why_not_about(certificate: Certificate, attribution: Attribution) -> str:
@@ -250,8 +252,11 @@ def why_not_about(certificate: Certificate, attribution: Attribution) -> str:
         if len(certificate.weights) != attribution.n_targets:
             return "a verdict about a sum of other targets"
         scores = summed(attribution, certificate.weights).scores
-    same = equal(certificate.scores, scores_digest(scores))
-    return "" if same else "a verdict about other scores"
+    own = scores_digest(scores)
+    if equal(certificate.scores, own):
+        return ""
+    judged, own = certificate.scores[:_SHOWN], own[:_SHOWN]
+    return f"a verdict about other scores ({judged}…, and these have the digest {own}…)"
 
 
 def accepts(certificate: Certificate) -> bool:

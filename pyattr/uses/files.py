@@ -73,12 +73,15 @@ def read_weights(path: Path, n_targets: int) -> Array:
         As `read_owners`, or if one is no finite number.
     """
     words = _column("weights", path, "weight", "target", n_targets)
-    try:
-        weights = np.array([float(word) for word in words])
-    except ValueError as error:
-        raise bad_value("weights", "numbers", error) from error
-    if not np.isfinite(weights).all():
-        raise bad_value("weights", "finite numbers", "others")
+    weights = np.empty(n_targets)
+    for target, word in enumerate(words):
+        try:
+            weights[target] = float(word)
+        except ValueError:
+            weights[target] = math.nan
+        if not math.isfinite(weights[target]):
+            got = f"{word!r} for target {target} in {path}"
+            raise bad_value("weights", "finite numbers", got)
     return weights
 
 
@@ -88,11 +91,13 @@ def _column(name: str, path: Path, column: str, index: str, n: int) -> list[str]
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             lines = [(reader.line_num, row) for row in reader if row]
-    except (csv.Error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise bad_value(name, "a CSV file", f"{path}, which is no text in UTF-8") from error
+    except csv.Error as error:
         raise bad_value(name, "a CSV file", f"{path}: {error}") from error
     if len(lines) != n + 1:
         expected = f"{n} rows under a header, one for each {index}"
-        raise bad_value(name, expected, max(0, len(lines) - 1))
+        raise bad_value(name, expected, f"{max(0, len(lines) - 1)} in {path}")
     header = lines[0][1]
     if header.count(column) != 1 or header.count(index) > 1:
         which = index if header.count(index) > 1 else column

@@ -98,7 +98,8 @@ def measure_selection(
     Raises
     ------
     ValueError
-        If an argument is out of range, or outputs are not as many as the weights, or not finite.
+        If an argument is out of range, or outputs are not as many as the weights, or not finite: the
+        message names the first row that is not.
 
     Notes
     -----
@@ -113,10 +114,9 @@ def measure_selection(
     choice_seed, run_seed = (int(part) for part in sample_seeds(2, seed))
     choices = _random_choices(selection, n_random, choice_seed)
     masks = Masks.concatenate([selection.mask()] * n_repeats + [selection.masks_of(choices)])
-    outputs = _trained(retrain, masks, sample_seeds(len(masks), run_seed), progress)
     n_targets = selection.basis.weights.size
-    if outputs.shape != (len(masks), n_targets) or not np.isfinite(outputs).all():
-        raise bad_value("outputs", f"({len(masks)}, {n_targets}) finite numbers", outputs.shape)
+    seeds = sample_seeds(len(masks), run_seed)
+    outputs = _trained(retrain, masks, seeds, n_repeats, n_targets, progress)
     weighted = weighted_sum(outputs, selection.basis.weights)
     selected, random = weighted[:n_repeats], weighted[n_repeats:]
     gain, lower, upper = _welch(selected, random, level)
@@ -145,13 +145,28 @@ def _trained(
     retrain: Retrain,
     masks: Masks,
     seeds: npt.NDArray[np.uint64],
+    n_repeats: int,
+    n_targets: int,
     progress: Progress | None,
 ) -> npt.NDArray[np.floating]:
+    """Outputs of all models, the first `n_repeats` of them on the selection."""
     parts = []
     for first in range(0, len(masks), _BLOCK):
         rows = slice(first, first + _BLOCK)
         # A copy: the function may fill the same array again at its next call.
-        parts.append(np.array(retrain(masks[rows], seeds[rows])))
+        outputs = np.array(retrain(masks[rows], seeds[rows]))
+        shape = masks[rows].n_masks, n_targets
+        if outputs.shape != shape or outputs.dtype.kind not in "biuf":
+            got = f"{outputs.shape} {outputs.dtype}"
+            raise bad_value("retrain", f"real outputs of shape {shape}", got)
+        wrong = np.argwhere(~np.isfinite(outputs))
+        if wrong.size:
+            row, target = (int(index) for index in wrong[0])
+            place = first + row
+            subset = "the selection" if place < n_repeats else "a random choice"
+            got = f"{outputs[row, target]} in row {place}, target {target}: a model on {subset}"
+            raise bad_value("retrain", "finite outputs", f"{got}, seed {seeds[place]}")
+        parts.append(outputs)
         if progress is not None:
             progress(min(first + _BLOCK, len(masks)), len(masks))
     return np.concatenate(parts)

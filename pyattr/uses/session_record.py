@@ -33,8 +33,11 @@ def certificate_of_session(path: str | os.PathLike[str]) -> Certificate:
     ProtocolError, OSError
         If a file is missing or is not what it should be.
     """
+    from pyattr.transport.directory import MESSAGES
     from pyattr.transport.evidence import audit_directory
 
+    if not Path(path, MESSAGES[0]).exists():
+        raise bad_value("verdict", f"a session's folder, with {MESSAGES[0]}", f"{path}, without")
     audit = audit_directory(Path(path))
     if audit.verdict is None or not audit.holds:
         failed = next((check for check in audit.checks if not check.holds), None)

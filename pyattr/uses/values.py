@@ -43,8 +43,10 @@ def target_weights(weights: npt.ArrayLike | None, n_targets: int) -> Array:
     if array.shape != (n_targets,) or array.dtype.kind not in "biuf":
         raise bad_value("weights", f"{n_targets} numbers", f"{array.shape} {array.dtype}")
     result = array.astype(np.float64)
-    if not np.isfinite(result).all() or not result.any():
-        raise bad_value("weights", "finite numbers that are not all 0", "others")
+    wrong = np.flatnonzero(~np.isfinite(result))
+    if wrong.size or not result.any():
+        got = f"{result[wrong[0]]} for target {wrong[0]}" if wrong.size else "zeros alone"
+        raise bad_value("weights", "finite numbers that are not all 0", got)
     return result
 
 
