@@ -28,11 +28,8 @@ def importers(name: str) -> set[str]:
 @pytest.mark.parametrize(
     ("name", "allowed"),
     [
-        (
-            "pyattr._cpu",
-            {"augmentation.py", "kernels.py", "normalisation.py", "solvers.py", "trainers.py"},
-        ),
-        ("pyattr._cuda", {"kernels.py"}),
+        ("pyattr._cpu", {"backends.py"}),
+        ("pyattr._cuda", {"backends.py"}),
         ("hashlib", {"protocol/hashing.py", "dataset_files.py"}),
         ("ray", {"retraining/executors.py"}),
         ("obstore", {"retraining/objects.py"}),
