@@ -13,9 +13,10 @@ from two_parties import exchange
 
 from pyattr.protocol import Verifier
 from pyattr.protocol.hashing import message_hash
+from pyattr.protocol.keys import SigningKey
 from pyattr.protocol.manifest import Subject
 from pyattr.protocol.randomness import secret_of
-from pyattr.protocol.signing import SigningKey, seal
+from pyattr.protocol.signing import seal
 from pyattr.transport.client import ProverClient, hold_session, send_decision
 from pyattr.transport.directory import MESSAGES, SessionDirectory
 from pyattr.transport.host import Host

@@ -35,7 +35,7 @@ def importers(name: str) -> set[str]:
         ("obstore", {"retraining/objects.py"}),
         ("google_crc32c", {"retraining/bank_format.py"}),
         ("hmac", {"protocol/hashing.py"}),
-        ("cryptography", {"protocol/signing.py"}),
+        ("cryptography", {"protocol/keys.py"}),
         ("securesystemslib", {"protocol/signing.py"}),
         ("pickle", {"dataset_files.py", "retraining/retrain.py"}),
     ],

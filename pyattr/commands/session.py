@@ -39,7 +39,7 @@ from pyattr.commands.verdict import end_with_verdict
 
 if TYPE_CHECKING:
     from pyattr.protocol import Manifest
-    from pyattr.protocol.signing import PublicKey, SigningKey
+    from pyattr.protocol.keys import PublicKey, SigningKey
     from pyattr.transport.job import Job
     from pyattr.transport.side import ProverSide, VerifierSide
 

@@ -11,9 +11,10 @@ from pyattr.interface import Retrain
 from pyattr.protocol.arrays import from_tensor
 from pyattr.protocol.audit import Audit, Check, audit, manifest_of
 from pyattr.protocol.encoding import decode_header, decode_tensors, frame_size
+from pyattr.protocol.keys import PublicKey
 from pyattr.protocol.manifest import Manifest
 from pyattr.protocol.messages import DECODER, Decision, Outputs, outputs_layout
-from pyattr.protocol.signing import PublicKey, peek, sealed_size, unseal
+from pyattr.protocol.signing import peek, sealed_size, unseal
 from pyattr.transport.directory import MESSAGES, SessionReader
 from pyattr.transport.side import (
     DECISION,

@@ -21,11 +21,12 @@ from pyattr.interface import Retrain
 from pyattr.protocol.audit import manifest_of
 from pyattr.protocol.encoding import frame_size
 from pyattr.protocol.journal import Journal, NotRecordedError
+from pyattr.protocol.keys import PublicKey, SigningKey
 from pyattr.protocol.manifest import Manifest, Subject, subject_digest
 from pyattr.protocol.prover import Prover
 from pyattr.protocol.randomness import SECRET_BYTES, fresh_secret
 from pyattr.protocol.session import State
-from pyattr.protocol.signing import PublicKey, SigningKey, seal, sealed_size, unseal
+from pyattr.protocol.signing import seal, sealed_size, unseal
 from pyattr.protocol.verifier import Verifier
 from pyattr.transport.directory import MESSAGES, SessionDirectory
 from pyattr.transport.ledger import Ledger

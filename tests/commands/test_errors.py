@@ -15,7 +15,7 @@ from click.testing import CliRunner
 import pyattr
 from pyattr.cli import main
 from pyattr.commands.options import ERROR
-from pyattr.protocol.signing import write_key_pair
+from pyattr.protocol.keys import write_key_pair
 
 ROOT = Path(pyattr.__file__).parents[1]
 SIZES = ("--n-train", "200", "--n-test", "2")

@@ -20,7 +20,8 @@ from pyattr import jobs
 from pyattr.cli import main
 from pyattr.commands.terms import subject_of
 from pyattr.protocol import Prover, Verifier
-from pyattr.protocol.signing import PublicKey, SigningKey, seal
+from pyattr.protocol.keys import PublicKey, SigningKey
+from pyattr.protocol.signing import seal
 from pyattr.transport.directory import MESSAGES
 from pyattr.transport.job import image_job
 from pyattr.transport.side import secret_from

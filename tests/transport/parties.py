@@ -9,7 +9,8 @@ from cube import smooth_function
 
 from pyattr.protocol import Prover
 from pyattr.protocol.audit import manifest_of
-from pyattr.protocol.signing import SigningKey, unseal
+from pyattr.protocol.keys import SigningKey
+from pyattr.protocol.signing import unseal
 from pyattr.transport.directory import MESSAGES, SessionDirectory
 from pyattr.transport.ledger import Ledger
 from pyattr.transport.side import ProverSide, VerifierSide

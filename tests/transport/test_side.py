@@ -7,8 +7,9 @@ from two_parties import exchange
 
 from pyattr.errors import ProtocolError
 from pyattr.protocol import Prover, Verifier
+from pyattr.protocol.keys import SigningKey
 from pyattr.protocol.session import State
-from pyattr.protocol.signing import SigningKey, seal, unseal
+from pyattr.protocol.signing import seal, unseal
 from pyattr.transport.directory import MESSAGES, SessionDirectory
 from pyattr.transport.durable import ConflictError
 from pyattr.transport.ledger import AttemptsSpentError
