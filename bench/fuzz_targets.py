@@ -44,7 +44,7 @@ with atheris.instrument_imports(
     from pyattr.protocol.signing import seal, unseal
     from pyattr.transport.directory import SessionDirectory, SessionReader
     from pyattr.transport.ledger import Entry, _line, _parsed_lines
-    from pyattr.transport.side import secret_from
+    from pyattr.transport.secret_file import secret_from
     from pyattr.verification.clusters import ClusterDesign
     from pyattr.verification.scores import LinearScores
     from pyattr.verification.verdict import Outcome

@@ -23,8 +23,8 @@ from pyattr.transport.host import Host
 from pyattr.transport.ledger import Ledger
 from pyattr.transport.listener import Address, listen, server_of
 from pyattr.transport.server import Limits, application
-from pyattr.transport.side import VerifierSide
 from pyattr.transport.terms import Quotas, Terms
+from pyattr.transport.verifier_side import VerifierSide
 from pyattr.verification import ClusterDesign
 
 FUNCTION = smooth_function(60, cubic=0.01, n_targets=2)

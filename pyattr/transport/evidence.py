@@ -15,15 +15,9 @@ from pyattr.protocol.keys import PublicKey
 from pyattr.protocol.manifest import Manifest
 from pyattr.protocol.messages import DECODER, Decision, Outputs, outputs_layout
 from pyattr.protocol.signing import peek, sealed_size, unseal
-from pyattr.transport.directory import MESSAGES, SessionReader
-from pyattr.transport.side import (
-    DECISION,
-    INVITATION,
-    OUTPUTS,
-    PRIVATE_CAP,
-    ProverSide,
-    secret_from,
-)
+from pyattr.transport.directory import DECISION, INVITATION, MESSAGES, OUTPUTS, SessionReader
+from pyattr.transport.prover_side import ProverSide
+from pyattr.transport.secret_file import PRIVATE_CAP, secret_from
 
 __all__ = [
     "audit_directory",

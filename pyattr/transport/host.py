@@ -33,15 +33,16 @@ from pyattr.protocol.messages import DECODER, Challenge
 from pyattr.protocol.signing import unseal
 from pyattr.transport import durable
 from pyattr.transport.answers import REQUEST_CAP, Progress, State
-from pyattr.transport.directory import SessionDirectory, SessionReader
-from pyattr.transport.side import (
+from pyattr.transport.directory import (
     CHALLENGE,
     COMMITMENT,
     DECISION,
     INVITATION,
     OUTPUTS,
-    ProverSide,
+    SessionDirectory,
+    SessionReader,
 )
+from pyattr.transport.prover_side import ProverSide
 from pyattr.transport.terms import Quotas, Terms
 
 __all__ = [

@@ -24,7 +24,7 @@ from pyattr.protocol.keys import PublicKey, SigningKey
 from pyattr.protocol.signing import seal
 from pyattr.transport.directory import MESSAGES
 from pyattr.transport.job import image_job
-from pyattr.transport.side import secret_from
+from pyattr.transport.secret_file import secret_from
 
 JOB = ("--n-train", "200", "--n-test", "2")
 TERMS = ("--epsilon", "0.2", "--attempts", "8")
@@ -377,7 +377,7 @@ def test_own_code_as_a_source(root, tmp_path, monkeypatch):
 def test_a_job_file_as_a_source(root, tmp_path, monkeypatch):
     """A session about sellers: the file that both parties have says who owns what."""
     secrets = iter((b"v" * 32, b"p" * 32))  # the same challenge in every run
-    monkeypatch.setattr("pyattr.transport.side.fresh_secret", lambda: next(secrets))
+    monkeypatch.setattr("pyattr.transport.secret_file.fresh_secret", lambda: next(secrets))
     data = '[data]\nname = "digits"\nn_train = 200\nn_targets = 2\n'
     file = tmp_path / "job.toml"
     file.write_text(data + 'sellers = 20\n[recipe]\nkind = "softmax"\n' + MODELS)

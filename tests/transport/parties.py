@@ -13,7 +13,8 @@ from pyattr.protocol.keys import SigningKey
 from pyattr.protocol.signing import unseal
 from pyattr.transport.directory import MESSAGES, SessionDirectory
 from pyattr.transport.ledger import Ledger
-from pyattr.transport.side import ProverSide, VerifierSide
+from pyattr.transport.prover_side import ProverSide
+from pyattr.transport.verifier_side import VerifierSide
 
 FUNCTION = smooth_function(60, cubic=0.01, n_targets=2)
 KEYS = {"prover": SigningKey.generate(), "verifier": SigningKey.generate()}

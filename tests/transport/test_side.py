@@ -13,7 +13,7 @@ from pyattr.protocol.signing import seal, unseal
 from pyattr.transport.directory import MESSAGES, SessionDirectory
 from pyattr.transport.durable import ConflictError
 from pyattr.transport.ledger import AttemptsSpentError
-from pyattr.transport.side import secret_from
+from pyattr.transport.secret_file import secret_from
 from pyattr.verification.cheats import HalvedScores
 from transport.parties import FUNCTION, KEYS, TERMS, Parties
 
