@@ -19,7 +19,8 @@ from pyattr.errors import ProtocolError, check_count, check_positive
 from pyattr.transport.answers import REQUEST_CAP, SEALED, Refusal
 from pyattr.transport.directory import OUTPUTS, ROOT
 from pyattr.transport.durable import BusyError, ConflictError
-from pyattr.transport.host import ClaimSpentError, Host, NotThereError, TooManyError
+from pyattr.transport.host import ClaimSpentError, Host, TooManyError
+from pyattr.transport.hosted_session import NotThereError
 from pyattr.transport.openapi import DESCRIPTION
 
 try:
