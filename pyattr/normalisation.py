@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pyattr import reference_layers
+from pyattr import reference
 from pyattr.backends import backend, cpu
 from pyattr.errors import bad_value
 
@@ -28,7 +28,7 @@ def take_moments(
     mean: Floats,
     variance: Floats,
 ) -> tuple[Floats, NDArray[np.float64]]:
-    """What normalises a batch, from its own moments: see `pyattr.reference_layers.take_moments`.
+    """What normalises a batch, from its own moments: see `pyattr.reference.take_moments`.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def take_moments(
     """
     at = x, scale, shift, epsilon, momentum, mean, variance
     if backend() == "reference":
-        return reference_layers.take_moments(*at)
+        return reference.take_moments(*at)
     by, spread = np.empty((3, len(scale)), np.float32), np.empty(len(scale))
     cpu.take_moments(*at, by, spread)
     return by, spread
@@ -65,7 +65,7 @@ def rectify(
     if out is None:
         out = np.empty_like(x)
     if backend() == "reference":
-        out[:] = reference_layers.rectify(x, by, bypass)
+        out[:] = reference.rectify(x, by, bypass)
     else:
         cpu.rectify(x, by, bypass, out)
     return out
@@ -86,7 +86,7 @@ def rectify_halved(x: Floats, by: Floats) -> Floats:
     if x.ndim != 4:
         raise bad_value("x", "shape (n, height, width, channels)", x.shape)
     if backend() == "reference":
-        return reference_layers.rectify_halved(x, by)
+        return reference.rectify_halved(x, by)
     n, height, width, channels = x.shape
     out = np.empty((n, height // 2, width // 2, channels), np.float32)
     cpu.rectify_halved(x, by, out)
@@ -94,9 +94,9 @@ def rectify_halved(x: Floats, by: Floats) -> Floats:
 
 
 def scatter_halved(x: Floats, by: Floats, gradient: Floats) -> Floats:
-    """Gradient of `rectify_halved`'s maxima: see `pyattr.reference_layers.scatter_halved`; exact."""
+    """Gradient of `rectify_halved`'s maxima: see `pyattr.reference.scatter_halved`; exact."""
     if backend() == "reference":
-        return reference_layers.scatter_halved(x, by, gradient)
+        return reference.scatter_halved(x, by, gradient)
     out = np.empty_like(x)
     cpu.scatter_halved(x, by, gradient, out)
     return out
@@ -110,7 +110,7 @@ def normalise_backward(
     scale_gradient: Floats,
     shift_gradient: Floats,
 ) -> None:
-    """Gradients of `rectify` behind `take_moments`: see `pyattr.reference_layers.normalise_backward`.
+    """Gradients of `rectify` behind `take_moments`: see `pyattr.reference.normalise_backward`.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def normalise_backward(
         Written in place.
     """
     if backend() == "reference":
-        parts = reference_layers.normalise_backward(x, by, spread, gradient)
+        parts = reference.normalise_backward(x, by, spread, gradient)
         x[:], scale_gradient[:], shift_gradient[:] = parts
         return
     cpu.normalise_backward(x, by, spread, gradient, scale_gradient, shift_gradient)
