@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from command_parties import prepare_folder
 from two_parties import exchange
 
 import pyattr
@@ -39,15 +40,7 @@ def job():
 @pytest.fixture(scope="module")
 def root(tmp_path_factory, job):
     """Keys, honest scores and their opposite."""
-    root = tmp_path_factory.mktemp("parties")
-    for name in ("v.key", "p.key"):
-        assert CliRunner().invoke(main, ["keygen", str(root / name)]).exit_code == 0
-    masks = pyattr.sample_masks(3000, 200, seed=1)
-    honest = pyattr.fit_datamodel(masks, job.retrain(masks, pyattr.sample_seeds(3000, seed=2)))
-    honest.save(root / "honest.safetensors")
-    reverse = pyattr.Attribution(scores=-honest.scores, intercept=honest.intercept)
-    reverse.save(root / "reverse.safetensors")
-    return root
+    return prepare_folder(tmp_path_factory.mktemp("parties"), job)
 
 
 class Two:
