@@ -193,7 +193,7 @@ def bench_fit(sizes: dict[str, int]) -> dict[str, Any]:
 
 def missing() -> str | None:
     """What a run would need and does not have."""
-    if kernels._cuda is None or kernels._cuda.device_count() == 0:
+    if not kernels.extension_levels()["cuda_device"]:
         return "bench_cuda: expected pyattr built with CUDA and a CUDA device, got none"
     try:
         import torch

@@ -35,8 +35,9 @@ from pyattr import kernels
 from pyattr.protocol import Prover, Verifier
 from pyattr.protocol import method as sessions
 from pyattr.protocol.gap_session import GapMethod
+from pyattr.protocol.keys import SigningKey
 from pyattr.protocol.randomness import secret_of
-from pyattr.protocol.signing import SigningKey, seal, unseal
+from pyattr.protocol.signing import seal, unseal
 from pyattr.verification.clusters import ClusterDesign
 from pyattr.verification.scores import LinearScores
 

@@ -186,8 +186,9 @@ class NoChecks(SecretChecks):
 class Careless(Verifier):
     """Checks nothing."""
 
-    def _checks(self) -> SecretChecks:
-        return NoChecks(bytes(32), "00" * 32)
+    def __init__(self, *arguments: Any, **terms: Any) -> None:
+        super().__init__(*arguments, **terms)
+        self._steps._checks = lambda: NoChecks(bytes(32), "00" * 32)
 
 
 def rate(count: int, n: int) -> dict[str, Any]:

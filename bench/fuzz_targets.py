@@ -31,6 +31,7 @@ with atheris.instrument_imports(
     )
     from pyattr.protocol.hashing import commit, tensors_hash
     from pyattr.protocol.journal import AnotherSessionError, Journal
+    from pyattr.protocol.keys import SigningKey
     from pyattr.protocol.messages import (
         DECODER,
         Commitment,
@@ -40,10 +41,10 @@ with atheris.instrument_imports(
     )
     from pyattr.protocol.randomness import secret_of
     from pyattr.protocol.session import State
-    from pyattr.protocol.signing import SigningKey, seal, unseal
+    from pyattr.protocol.signing import seal, unseal
     from pyattr.transport.directory import SessionDirectory, SessionReader
     from pyattr.transport.ledger import Entry, _line, _parsed_lines
-    from pyattr.transport.side import secret_from
+    from pyattr.transport.secret_file import secret_from
     from pyattr.verification.clusters import ClusterDesign
     from pyattr.verification.scores import LinearScores
     from pyattr.verification.verdict import Outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["problem"]
+__all__ = ["problem", "sample_rows"]
 
 
 def sample_scores(kind: str, n_train: int, n_targets: int, generator: Any) -> Any:
@@ -23,6 +23,7 @@ def sample_scores(kind: str, n_train: int, n_targets: int, generator: Any) -> An
 
 
 def sample_rows(design: str, n_masks: int, n_train: int, p: float, generator: Any) -> Any:
+    """Masks as the experiments of others have them: independent, in groups, or in complements."""
     import numpy as np
 
     if design == "complement":

@@ -1,7 +1,7 @@
 // Batch normalisation with a rectifier behind it, and its way back. Memory is what this costs: what
 // can be done with a number is done when it is read.
 //
-// The definitions are pyattr.reference_layers.take_moments and normalise_backward.
+// The definitions are pyattr.reference.take_moments and normalise_backward.
 //
 // Accumulator and order.  Sums over pixels are float32 over 64 pixels (2 to 32 partial sums, added
 // as a tree), those are added in float64, first to last; what is small, a few numbers a channel, is

@@ -6,7 +6,8 @@
 //       back masks what the way there did
 //   y   z, but 0 if z < 0 (NaN stays NaN)
 //
-// Every result is a fixed number of roundings of each number: exactly pyattr.reference_layers.
+// Every result is a fixed number of roundings of each number: exactly that of
+// pyattr.reference.normalisation.
 #pragma once
 
 #include <cstddef>

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pyattr import _cpu, kernels, reference
+from pyattr import kernels, reference
 from pyattr.array_checks import check_below, check_exact
+from pyattr.backends import backend, cpu
 from pyattr.errors import bad_value, check_count
 from pyattr.reference import Stream
 from pyattr.threads import over_rows
@@ -146,12 +147,12 @@ def augment_images(
         raise bad_value("fill", f"{given.shape[3]} channels", colour.shape)
     if out is None:
         out = np.empty((len(chosen), *given.shape[1:]), dtype)
-    if kernels.backend() == "reference":
+    if backend() == "reference":
         out[:] = reference.augment_images(given, chosen, drawn, square, colour)
         return out
     filled = np.empty(given.shape[2:], dtype)
     filled[:] = colour
     at = (given, chosen, drawn, square, filled, out)
     work = given[0].nbytes // 4 if len(given) else 0
-    over_rows(len(chosen), work, lambda begin, end: _cpu.augment_images(*at, begin, end))
+    over_rows(len(chosen), work, lambda begin, end: cpu.augment_images(*at, begin, end))
     return out

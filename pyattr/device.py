@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyattr.array_checks import check_labels
+from pyattr.backends import backend, compiled
 from pyattr.errors import bad_value
-from pyattr.kernels import backend, compiled
 from pyattr.reference import MARGIN_KINDS
 
 __all__ = [

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from pyattr import reference
 from pyattr.array_checks import check_exact, check_packed
+from pyattr.backends import backend, compiled
 from pyattr.errors import bad_value, check_count
-from pyattr.kernels import backend, compiled
 from pyattr.threads import over_outputs, over_rows, over_triangle
 
 __all__ = ["column_counts", "exact_matmul_transposed", "gram", "intersections", "to_fixed_point"]

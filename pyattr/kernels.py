@@ -1,16 +1,12 @@
 """One function per kernel: checks its arguments, picks the backend, splits the work over threads.
 
-Results are the same bytes for any number of threads. The backend is the compiled module; the NumPy
-definitions of `pyattr.reference` are used only when asked for with `use_backend`.
+Results are the same bytes for any number of threads. `use_backend` turns to another backend than the
+processor's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -27,28 +23,9 @@ from pyattr.array_checks import (
     check_rows,
     check_threshold,
 )
+from pyattr.backends import backend, compiled, cpu, extension_levels, use_backend
 from pyattr.errors import bad_value, check_count
 from pyattr.threads import get_num_threads, over_outputs, over_rows, set_num_threads
-
-try:
-    from pyattr import _cpu
-except ImportError as error:
-    _tree = Path(__file__).parents[1]
-    _advice = (
-        f"pyattr was imported from its source tree, {_tree}: run from another folder to use what is "
-        "installed, or `pip install -e .` in the tree"
-        if (_tree / "setup.py").is_file()
-        else "install it again"
-    )
-    _found = "pyattr: the compiled module pyattr._cpu is missing or was built for another Python"
-    raise ImportError(f"{_found}; {_advice}") from error
-
-try:
-    from pyattr import _cuda as _cuda_module
-except ImportError:  # built without CUDA
-    _cuda: ModuleType | None = None
-else:
-    _cuda = _cuda_module
 
 __all__ = [
     "backend",
@@ -68,71 +45,6 @@ __all__ = [
     "use_backend",
 ]
 
-Backend: TypeAlias = Literal["cpu", "cuda", "reference"]
-
-_backend: Backend = "cpu"
-
-
-def backend() -> Backend:
-    """Return the backend that kernels run on."""
-    return _backend
-
-
-def compiled() -> ModuleType:
-    """Return the module whose kernels run: `_cuda` on that backend, else `_cpu`."""
-    return _cuda if _backend == "cuda" and _cuda is not None else _cpu
-
-
-def extension_levels() -> dict[str, bool]:
-    """Which kernels this installation can run on this machine.
-
-    Returns
-    -------
-    dict
-        ``avx2``, ``avx512``: the processor has them, and the extension its kernels for them; ``cuda_built``,
-        ``cuda_device``: the extension was built with CUDA, and there is a device. Results have the same
-        bits on every level.
-    """
-    level = _cpu.instruction_level()
-    return {
-        "avx2": level >= 3,
-        "avx512": level >= 4,
-        "cuda_built": _cuda is not None,
-        "cuda_device": _cuda is not None and _cuda.device_count() > 0,
-    }
-
-
-@contextmanager
-def use_backend(name: Backend) -> Iterator[None]:
-    """Run the kernels of the ``with`` block on another backend (for the whole process).
-
-    Parameters
-    ----------
-    name : {"cpu", "cuda", "reference"}
-        "cuda" copies arrays to the current device and back; results have the bits of "cpu" (but
-        for `pyattr.solvers.lasso_paths`). Counts of pairs of examples, and the Gram matrices made
-        of them, stay there (`pyattr.device_sums`), as do arrays of `pyattr.device`. Seeds and
-        random words are made on the CPU.
-
-    Raises
-    ------
-    RuntimeError
-        If the module was built without CUDA or there is no device.
-    """
-    global _backend
-    if name not in ("cpu", "cuda", "reference"):
-        raise bad_value("backend", "'cpu', 'cuda' or 'reference'", repr(name))
-    if name == "cuda" and (_cuda is None or _cuda.device_count() == 0):
-        raise RuntimeError("backend: expected pyattr._cuda and a CUDA device, got none")
-    before, n_threads, _backend = _backend, get_num_threads(), name
-    try:
-        if name == "cuda":
-            set_num_threads(1)  # the device splits the work itself
-        yield
-    finally:
-        _backend = before
-        set_num_threads(n_threads)
-
 
 def philox4x32(counters: ArrayLike, keys: ArrayLike) -> NDArray[np.uint32]:
     """Philox4x32-10: four random words per counter and key.
@@ -150,10 +62,10 @@ def philox4x32(counters: ArrayLike, keys: ArrayLike) -> NDArray[np.uint32]:
     c, k = check_exact("counters", counters, np.uint32, 2), check_exact("keys", keys, np.uint32, 2)
     if c.shape[1] != 4 or k.shape != (len(c), 2):
         raise bad_value("counters, keys", "shapes (n, 4) and (n, 2)", f"{c.shape} and {k.shape}")
-    if _backend == "reference":
+    if backend() == "reference":
         return reference.philox4x32(c, k)
     out = np.empty_like(c)
-    _cpu.philox4x32(c, k, out)
+    cpu.philox4x32(c, k, out)
     return out
 
 
@@ -177,10 +89,10 @@ def random_words(seeds: ArrayLike, stream: int, plane: int, n_words: int) -> NDA
     keys = check_exact("seeds", seeds, np.uint64, 1)
     stream, plane = check_below("stream", stream, 32), check_below("plane", plane, 32)
     n_words = check_count("n_words", n_words)
-    if _backend == "reference":
+    if backend() == "reference":
         return reference.random_words(keys, stream, plane, n_words)
     out = np.empty((len(keys), n_words), np.uint32)
-    over_rows(len(keys), n_words, lambda b, e: _cpu.random_words(keys, stream, plane, out, b, e))
+    over_rows(len(keys), n_words, lambda b, e: cpu.random_words(keys, stream, plane, out, b, e))
     return out
 
 
@@ -194,10 +106,10 @@ def sample_seeds(n: int, seed: int, first_row: int = 0) -> NDArray[np.uint64]:
     """
     first_row, n = check_rows(first_row, n)
     seed = check_below("seed", seed, 64)
-    if _backend == "reference":
+    if backend() == "reference":
         return reference.sample_seeds(n, seed, first_row)
     out = np.empty(n, np.uint64)
-    _cpu.sample_seeds(seed, first_row, out)
+    cpu.sample_seeds(seed, first_row, out)
     return out
 
 
@@ -224,7 +136,7 @@ def sample_masks(
     n_train = check_count("n_train", n_train, 1)
     seed, stream = check_below("seed", seed, 64), check_below("stream", stream, 32)
     threshold = check_threshold("threshold", threshold)
-    if _backend == "reference":
+    if backend() == "reference":
         return reference.sample_masks(seed, stream, first_row, n_rows, n_train, threshold)
     out = np.empty((n_rows, reference.row_bytes(n_train)), np.uint8)
     at = (seed, stream, first_row, n_train, threshold, out)
@@ -262,7 +174,7 @@ def correlate_masks(
     seed, stream = check_below("seed", seed, 64), check_below("stream", stream, 32)
     one = check_threshold("threshold_one", threshold_one)
     zero = check_threshold("threshold_zero", threshold_zero)
-    if _backend == "reference":
+    if backend() == "reference":
         return reference.correlate_masks(given, seed, stream, first_row, n_train, one, zero)
     out = np.empty_like(given)
     at = (given, seed, stream, first_row, n_train, one, zero, out)
@@ -286,12 +198,12 @@ def mask_indices(packed: ArrayLike, n_train: int) -> tuple[NDArray[np.int64], ND
         Where in `indices` each mask's end.
     """
     bits = check_packed(packed, n_train)
-    if _backend == "reference":
+    if backend() == "reference":
         return reference.mask_indices(bits, n_train)
     counts = np.bitwise_count(bits.view(np.uint64)).sum(axis=1, dtype=np.int64)
     ends = np.cumsum(counts)
     indices = np.empty(counts.sum(), np.int64)
-    _cpu.mask_indices(bits, ends, indices)
+    cpu.mask_indices(bits, ends, indices)
     return indices, ends
 
 
@@ -312,7 +224,7 @@ def packed_matmul(packed: ArrayLike, weights: ArrayLike) -> NDArray[np.float32]:
     """
     w = check_matrix("weights", weights)
     bits = check_packed(packed, len(w))
-    if _backend == "reference":
+    if backend() == "reference":
         return reference.packed_matmul(bits, w)
     out = np.empty((len(bits), w.shape[1]), np.float32)
     over_outputs(*out.shape, 1, lambda *at: compiled().packed_matmul(bits, w, out, *at))
@@ -345,7 +257,7 @@ def packed_matmul_transposed(
         raise bad_value("residuals", f"{len(bits)} rows, one a mask", len(r))
     if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise bad_value("dtype", "float32 or float64", np.dtype(dtype))
-    if _backend == "reference":
+    if backend() == "reference":
         return reference.packed_matmul_transposed(bits, r, n_train).astype(dtype)
     out = np.empty((n_train, r.shape[1]), dtype)
     over_outputs(*out.shape, 64, lambda *at: compiled().packed_matmul_transposed(bits, r, out, *at))
@@ -379,9 +291,9 @@ def margins(logits: ArrayLike, labels: ArrayLike, kind: str = "logsumexp") -> ND
     if z.ndim < 2 or z.shape[-2] != np.size(labels) or z.shape[-1] < 2:
         raise bad_value("logits", f"shape (..., {np.size(labels)}, at least 2)", z.shape)
     y, rows = as_labels(labels), z.reshape(-1, z.shape[-1])
-    if _backend == "reference" or not len(rows):
+    if backend() == "reference" or not len(rows):
         check_label_range(y, z.shape[-1])
-    if _backend == "reference":
+    if backend() == "reference":
         return reference.margins(reference.as_float32(rows, dtype), y, kind).reshape(z.shape[:-1])
     out = np.empty(len(rows), np.float32)
     at = (rows, y, reference.MARGIN_KINDS.index(kind), out)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pyattr import _cpu, kernels, reference_layers
+from pyattr import reference
+from pyattr.backends import backend, cpu
 from pyattr.errors import bad_value
 
 __all__ = ["normalise_backward", "rectify", "rectify_halved", "scatter_halved", "take_moments"]
@@ -27,7 +28,7 @@ def take_moments(
     mean: Floats,
     variance: Floats,
 ) -> tuple[Floats, NDArray[np.float64]]:
-    """What normalises a batch, from its own moments: see `pyattr.reference_layers.take_moments`.
+    """What normalises a batch, from its own moments: see `pyattr.reference.take_moments`.
 
     Raises
     ------
@@ -35,10 +36,10 @@ def take_moments(
         If a shape is another, or there are fewer than two pixels.
     """
     at = x, scale, shift, epsilon, momentum, mean, variance
-    if kernels.backend() == "reference":
-        return reference_layers.take_moments(*at)
+    if backend() == "reference":
+        return reference.take_moments(*at)
     by, spread = np.empty((3, len(scale)), np.float32), np.empty(len(scale))
-    _cpu.take_moments(*at, by, spread)
+    cpu.take_moments(*at, by, spread)
     return by, spread
 
 
@@ -63,10 +64,10 @@ def rectify(
     """
     if out is None:
         out = np.empty_like(x)
-    if kernels.backend() == "reference":
-        out[:] = reference_layers.rectify(x, by, bypass)
+    if backend() == "reference":
+        out[:] = reference.rectify(x, by, bypass)
     else:
-        _cpu.rectify(x, by, bypass, out)
+        cpu.rectify(x, by, bypass, out)
     return out
 
 
@@ -84,20 +85,20 @@ def rectify_halved(x: Floats, by: Floats) -> Floats:
     """
     if x.ndim != 4:
         raise bad_value("x", "shape (n, height, width, channels)", x.shape)
-    if kernels.backend() == "reference":
-        return reference_layers.rectify_halved(x, by)
+    if backend() == "reference":
+        return reference.rectify_halved(x, by)
     n, height, width, channels = x.shape
     out = np.empty((n, height // 2, width // 2, channels), np.float32)
-    _cpu.rectify_halved(x, by, out)
+    cpu.rectify_halved(x, by, out)
     return out
 
 
 def scatter_halved(x: Floats, by: Floats, gradient: Floats) -> Floats:
-    """Gradient of `rectify_halved`'s maxima: see `pyattr.reference_layers.scatter_halved`; exact."""
-    if kernels.backend() == "reference":
-        return reference_layers.scatter_halved(x, by, gradient)
+    """Gradient of `rectify_halved`'s maxima: see `pyattr.reference.scatter_halved`; exact."""
+    if backend() == "reference":
+        return reference.scatter_halved(x, by, gradient)
     out = np.empty_like(x)
-    _cpu.scatter_halved(x, by, gradient, out)
+    cpu.scatter_halved(x, by, gradient, out)
     return out
 
 
@@ -109,7 +110,7 @@ def normalise_backward(
     scale_gradient: Floats,
     shift_gradient: Floats,
 ) -> None:
-    """Gradients of `rectify` behind `take_moments`: see `pyattr.reference_layers.normalise_backward`.
+    """Gradients of `rectify` behind `take_moments`: see `pyattr.reference.normalise_backward`.
 
     Parameters
     ----------
@@ -122,8 +123,8 @@ def normalise_backward(
     scale_gradient, shift_gradient : (channels,) float32
         Written in place.
     """
-    if kernels.backend() == "reference":
-        parts = reference_layers.normalise_backward(x, by, spread, gradient)
+    if backend() == "reference":
+        parts = reference.normalise_backward(x, by, spread, gradient)
         x[:], scale_gradient[:], shift_gradient[:] = parts
         return
-    _cpu.normalise_backward(x, by, spread, gradient, scale_gradient, shift_gradient)
+    cpu.normalise_backward(x, by, spread, gradient, scale_gradient, shift_gradient)

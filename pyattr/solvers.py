@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyattr import _cpu
+from pyattr.backends import backend, compiled, cpu
 from pyattr.device import DeviceArray, is_on_device
 from pyattr.errors import bad_value
-from pyattr.kernels import backend, compiled
 from pyattr.threads import over_outputs
 
 __all__ = ["HeldOut", "LassoPaths", "MixtureFits", "fit_mixtures", "lasso_paths"]
@@ -118,8 +117,8 @@ def lasso_paths(
         compiled().lasso_paths(gram, cross, *given, *paths, n_train)
         return paths
     # The codes are made once, by the first thread that comes to a dense target, if any does.
-    given = (_cpu.GramCodes(_on_host(gram)), _on_host(cross), *given, *paths)
-    over_outputs(1, n_targets, 1, lambda _b, _e, *part: _cpu.lasso_paths(*given, *part))
+    given = (cpu.GramCodes(_on_host(gram)), _on_host(cross), *given, *paths)
+    over_outputs(1, n_targets, 1, lambda _b, _e, *part: cpu.lasso_paths(*given, *part))
     return paths
 
 
@@ -213,7 +212,7 @@ def fit_mixtures(
         compiled().fit_mixtures(gram, cross, *given, n_train)
         return fits
     given = (_on_host(gram), _on_host(cross), *given)
-    over_outputs(1, n_targets, 1, lambda _b, _e, *part: _cpu.fit_mixtures(*given, *part))
+    over_outputs(1, n_targets, 1, lambda _b, _e, *part: cpu.fit_mixtures(*given, *part))
     return fits
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyattr import _cpu
+from pyattr.backends import cpu
 
 __all__ = [
     "LinearShape",
@@ -123,7 +123,7 @@ def fit_softmax_regressions(
     (n_models, n_weights) float32
     """
     weights = initial.copy()
-    _cpu.fit_softmax_regressions(
+    cpu.fit_softmax_regressions(
         problem.rows,
         problem.labels,
         *problem.shape,
@@ -156,7 +156,7 @@ def linear_logits(shape: LinearShape, turned: Float32, n_targets: int, weights: 
     (n_models, n_targets, n_classes) float32
     """
     out = np.empty((len(weights), n_targets, shape.n_classes), np.float32)
-    _cpu.linear_logits(turned, n_targets, shape.n_classes, weights, out)
+    cpu.linear_logits(turned, n_targets, shape.n_classes, weights, out)
     return out
 
 
@@ -227,7 +227,7 @@ def train_networks(problem: NetworkProblem, examples: Int32, initial: Float32) -
     (n_models, n_weights) float32
     """
     weights = initial.copy()
-    _cpu.train_networks(
+    cpu.train_networks(
         problem.rows,
         problem.labels,
         problem.shape.n_hidden,
@@ -255,5 +255,5 @@ def network_logits(shape: NetworkShape, rows: Float32, weights: Float32) -> Floa
     (n_models, n_targets, n_classes) float32
     """
     out = np.empty((len(weights), len(rows), shape.n_classes), np.float32)
-    _cpu.network_logits(rows, shape.n_hidden, shape.n_classes, weights, out)
+    cpu.network_logits(rows, shape.n_hidden, shape.n_classes, weights, out)
     return out

@@ -11,12 +11,12 @@ import pytest
 from cuda_module import module_for_the_host
 from idx_files import write_fashion
 
-from pyattr import kernels
+from pyattr import backends, kernels
 
 
 def has_gpu() -> bool:
     """Whether the CUDA backend can run."""
-    return kernels._cuda is not None and kernels._cuda.device_count() > 0
+    return backends.extension_levels()["cuda_device"]
 
 
 @pytest.fixture(params=["cpu", "reference", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -63,8 +63,8 @@ def cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mod
     if request.param == "device":
         if not has_gpu():
             pytest.skip("needs pyattr._cuda and a CUDA device")
-        assert kernels._cuda is not None
-        return kernels._cuda
+        assert backends._cuda is not None
+        return backends._cuda
     module: ModuleType = request.getfixturevalue("host_module")
-    monkeypatch.setattr(kernels, "_cuda", module)
+    monkeypatch.setattr(backends, "_cuda", module)
     return module

@@ -13,17 +13,18 @@ from two_parties import exchange
 
 from pyattr.protocol import Verifier
 from pyattr.protocol.hashing import message_hash
+from pyattr.protocol.keys import SigningKey
 from pyattr.protocol.manifest import Subject
 from pyattr.protocol.randomness import secret_of
-from pyattr.protocol.signing import SigningKey, seal
+from pyattr.protocol.signing import seal
 from pyattr.transport.client import ProverClient, hold_session, send_decision
 from pyattr.transport.directory import MESSAGES, SessionDirectory
 from pyattr.transport.host import Host
 from pyattr.transport.ledger import Ledger
 from pyattr.transport.listener import Address, listen, server_of
 from pyattr.transport.server import Limits, application
-from pyattr.transport.side import VerifierSide
 from pyattr.transport.terms import Quotas, Terms
+from pyattr.transport.verifier_side import VerifierSide
 from pyattr.verification import ClusterDesign
 
 FUNCTION = smooth_function(60, cubic=0.01, n_targets=2)

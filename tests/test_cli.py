@@ -13,26 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from hidden_module import command_without
 
 import pyattr
 from pyattr import demo
 from pyattr.cli import main
 
 SMALL = ["--n-train", "40", "--n-test", "4"]
-
-
-HIDE = """
-import sys
-
-class Hidden:
-    def __init__(self, finder):
-        self.finder = finder
-    def find_spec(self, name, path=None, target=None):
-        return None if name == {module!r} else self.finder.find_spec(name, path, target)
-
-sys.meta_path[:] = [Hidden(finder) for finder in sys.meta_path]
-from pyattr.cli import main
-"""
 
 
 def call(*arguments: str) -> Result:
@@ -64,7 +51,7 @@ def test_importing_pyattr_loads_nothing_heavy() -> None:
 )
 def test_missing_package_is_one_sentence(module: str, name: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    ended = python(f"{HIDE.format(module=module)}main(['demo', '--out', {str(out)!r}])")
+    ended = python(command_without(module, ["demo", "--out", str(out)]))
     assert ended.returncode == 3
     assert ended.stdout == ""
     assert (

@@ -14,7 +14,16 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from pyattr import _cpu, exact_sums, kernels, normalisation, reference, solvers, trainers
+from pyattr import (
+    _cpu,
+    backends,
+    exact_sums,
+    kernels,
+    normalisation,
+    reference,
+    solvers,
+    trainers,
+)
 from pyattr.reference import MARGIN_KINDS, Stream
 
 SIZES = [1, 2, 3, 7, 8, 9, 31, 32, 33, 63, 64, 65, 97, 127, 128, 129, 1000]
@@ -405,10 +414,8 @@ def test_results_do_not_depend_on_the_instruction_set(
     other = module_of_level(tmp_path, level)
     assert other.__file__ != _cpu.__file__
     assert other.fastest_gram_kernel() <= most
-    monkeypatch.setattr(kernels, "_cpu", other)
-    monkeypatch.setattr(solvers, "_cpu", other)
-    monkeypatch.setattr(normalisation, "_cpu", other)
-    monkeypatch.setattr(trainers, "_cpu", other)
+    for module in (backends, kernels, normalisation, solvers, trainers):
+        monkeypatch.setattr(module, "cpu", other)
     assert everything() == expected_bytes
 
 
@@ -448,7 +455,8 @@ def test_numbers_that_begin_at_any_byte_are_copied_for_the_kernels(
 
             return call
 
-    monkeypatch.setattr(kernels, "_cpu", Watched())
+    for module in (backends, kernels):
+        monkeypatch.setattr(module, "cpu", Watched())
     logits, labels, weights = normal(40, 3), np.arange(40) % 3, normal(100, 6)
     for z in (logits, logits.astype(np.float16)):
         expected = kernels.margins(z, labels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pyattr import kernels, normalisation, reference_layers
+from pyattr import kernels, normalisation, reference
 
 # Channels for registers of 16, 8 and single numbers; odd sides; more and fewer than 64 pixels.
 SHAPES = [(2, 1, 1, 1), (3, 5, 4, 8), (2, 7, 7, 16), (4, 8, 9, 24), (1, 13, 6, 31), (5, 6, 6, 64)]
@@ -26,17 +26,17 @@ def test_what_touches_each_number_once_is_exact(shape):
     before = x.copy()
     bypass = normal(*shape, seed=4)
     for beside in (None, bypass):
-        expected = reference_layers.rectify(x, by, beside)
+        expected = reference.rectify(x, by, beside)
         np.testing.assert_array_equal(normalisation.rectify(x, by, beside), expected)
         own = x.copy()
         assert normalisation.rectify(own, by, beside, out=own) is own
         np.testing.assert_array_equal(own, expected)
     halved = normalisation.rectify_halved(x, by)
-    np.testing.assert_array_equal(halved, reference_layers.rectify_halved(x, by))
+    np.testing.assert_array_equal(halved, reference.rectify_halved(x, by))
     gradient = normal(*halved.shape, seed=5)
     np.testing.assert_array_equal(
         normalisation.scatter_halved(x, by, gradient),
-        reference_layers.scatter_halved(x, by, gradient),
+        reference.scatter_halved(x, by, gradient),
     )
     np.testing.assert_array_equal(x, before)
 
@@ -44,14 +44,12 @@ def test_what_touches_each_number_once_is_exact(shape):
 def test_the_definition_of_halving_pixel_by_pixel():
     by = np.float32([[0], [1], [0]])
     x = np.float32([[1, 3, -1], [2, 3, 5], [9, 9, 9]]).reshape(1, 3, 3, 1)
-    assert reference_layers.rectify_halved(x, by).tolist() == [
+    assert reference.rectify_halved(x, by).tolist() == [
         [[[3.0]]]
     ]  # the odd row and column are left
-    got = reference_layers.scatter_halved(x, by, np.float32([[[[7]]]]))[0, :, :, 0]
+    got = reference.scatter_halved(x, by, np.float32([[[[7]]]]))[0, :, :, 0]
     np.testing.assert_array_equal(got, [[0, 7, 0], [0, 0, 0], [0, 0, 0]])  # the first of two
-    np.testing.assert_array_equal(
-        reference_layers.scatter_halved(-x, by, np.float32([[[[7]]]])), 0 * x
-    )
+    np.testing.assert_array_equal(reference.scatter_halved(-x, by, np.float32([[[[7]]]])), 0 * x)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -61,7 +59,7 @@ def test_moments_are_within_their_bound(shape):
     own = [mean.copy(), scale.copy()]
     expected = [mean.copy(), scale.copy()]
     by, spread = normalisation.take_moments(x, scale, shift, 1e-5, 0.1, *own)
-    exact_by, exact_spread = reference_layers.take_moments(x, scale, shift, 1e-5, 0.1, *expected)
+    exact_by, exact_spread = reference.take_moments(x, scale, shift, 1e-5, 0.1, *expected)
     np.testing.assert_allclose(by, exact_by, rtol=2e-6, atol=1e-6)
     np.testing.assert_allclose(spread, exact_spread, rtol=1e-5)
     for got, right in zip(own, expected, strict=True):
@@ -81,17 +79,15 @@ def test_moments_do_not_cancel_where_the_mean_is_large():
 @pytest.mark.parametrize("shape", SHAPES[1:])
 def test_the_way_back_is_within_rounding_of_the_definition(shape):
     x, (mean, scale, shift) = given(shape)
-    by, spread = reference_layers.take_moments(
-        x, scale, shift, 1e-5, 0.1, mean.copy(), scale.copy()
-    )
+    by, spread = reference.take_moments(x, scale, shift, 1e-5, 0.1, mean.copy(), scale.copy())
     gradient = normal(*shape, seed=5)
-    expected = reference_layers.normalise_backward(x, by, spread, gradient)
+    expected = reference.normalise_backward(x, by, spread, gradient)
     got = x.copy(), np.empty_like(scale), np.empty_like(shift)
     normalisation.normalise_backward(got[0], by, spread, gradient, *got[1:])
     for ours, right in zip(got, expected, strict=True):
         np.testing.assert_allclose(ours, right, atol=2e-6 * max(1.0, np.abs(right).max()))
     # What must differ: the way back that takes the moments for constants.
-    constant = by[1] * np.where(reference_layers.normalise(x, by) > 0, gradient, 0)
+    constant = by[1] * np.where(reference.normalise(x, by) > 0, gradient, 0)
     assert np.abs(constant - expected[0]).max() > 1e-2
 
 
@@ -104,10 +100,8 @@ def test_the_definition_is_the_derivative():
         return (weight * np.maximum(normal_x * scale + shift, 0)).sum()
 
     single = x.astype(np.float32)
-    by, spread = reference_layers.take_moments(
-        single, scale, shift, 1e-5, 0.1, mean.copy(), scale.copy()
-    )
-    parts = reference_layers.normalise_backward(single, by, spread, weight)
+    by, spread = reference.take_moments(single, scale, shift, 1e-5, 0.1, mean.copy(), scale.copy())
+    parts = reference.normalise_backward(single, by, spread, weight)
     at = [x, scale.astype(np.float64), shift.astype(np.float64)]
     for k, part in enumerate(parts):
         direction = np.random.default_rng(k).standard_normal(part.shape)
@@ -135,11 +129,11 @@ def test_ties_signed_zeros_and_what_is_not_finite(shape):
     gradient = rng.choice(np.float32([-1, 2, np.inf, -np.inf, np.nan]), halved.shape)
     x[0], gradient[0] = 1, np.inf  # the first of four
     pairs = [
-        (normalisation.rectify(x, by), reference_layers.rectify(x, by)),
-        (normalisation.rectify_halved(x, by), reference_layers.rectify_halved(x, by)),
+        (normalisation.rectify(x, by), reference.rectify(x, by)),
+        (normalisation.rectify_halved(x, by), reference.rectify_halved(x, by)),
         (
             normalisation.scatter_halved(x, by, gradient),
-            reference_layers.scatter_halved(x, by, gradient),
+            reference.scatter_halved(x, by, gradient),
         ),
     ]
     for ours, right in pairs:

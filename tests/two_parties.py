@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MethodType
+
 from pyattr.protocol import Prover, Verifier
 from pyattr.protocol.encoding import decode_header
 from pyattr.protocol.messages import DECODER
@@ -16,6 +18,19 @@ def exchange(prover: Prover, verifier: Verifier, n_messages: int = 6) -> list[by
         end = prover if header(data).sender == "verifier" else verifier
         messages += end.receive(data)
     return messages[:n_messages]
+
+
+def verifier_with(**steps) -> type[Verifier]:
+    """A verifier that takes some of its `VerifierSteps` otherwise, and is the same in all else."""
+
+    class Other(Verifier):
+        def __init__(self, *arguments, **terms):
+            super().__init__(*arguments, **terms)
+            for name, step in steps.items():
+                assert hasattr(self._steps, name)
+                setattr(self._steps, name, MethodType(step, self._steps))
+
+    return Other
 
 
 def header(data: bytes):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from pyattr.backends import backend
 from pyattr.device import free_memory
 from pyattr.errors import bad_value
-from pyattr.kernels import backend
 
 __all__ = ["check_device_memory", "device_bytes", "gram_is_on_device", "lack_on_device"]
 

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from pyattr.attribution.device_memory import check_device_memory
+from pyattr.backends import backend
 from pyattr.errors import bad_value
-from pyattr.kernels import backend
 
 __all__ = ["allowed_memory", "available_memory", "check_memory", "plan_statistics"]
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from pyattr.attribution.designs import Design
 from pyattr.attribution.fixed_point import FixedPointScale, check_squares
 from pyattr.attribution.statistics_file import OPTIONAL_SUMS, SUMS
+from pyattr.backends import backend
 from pyattr.device_sums import DeviceSums
 from pyattr.errors import bad_value
 from pyattr.exact_sums import column_counts, exact_matmul_transposed, gram
-from pyattr.kernels import backend
 from pyattr.reference import FIXED_POINT_LIMIT
 
 __all__ = ["MAX_BLOCK_ROWS", "MAX_MASKS", "DeviceRunningSums", "RunningSums", "running_sums"]

@@ -23,7 +23,7 @@ def keygen(file: Path) -> None:
     Example:
       pyattr keygen verifier.key
     """
-    from pyattr.protocol.signing import write_key_pair
+    from pyattr.protocol.keys import write_key_pair
 
     public = write_key_pair(file)
     record = {"private_file": file, "public_file": f"{file}.pub", "public_key": public.hex}

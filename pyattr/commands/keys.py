@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pyattr.errors import ProtocolError, bad_value
 
 if TYPE_CHECKING:
-    from pyattr.protocol.signing import PublicKey, SigningKey
+    from pyattr.protocol.keys import PublicKey, SigningKey
 
 __all__ = ["called", "private_key", "public_key"]
 
@@ -42,7 +42,7 @@ def called(name: str, argument: str) -> Iterator[None]:
 
 def private_key(option: str, file: Path) -> SigningKey:
     """Read the private key that an option names."""
-    from pyattr.protocol.signing import SigningKey
+    from pyattr.protocol.keys import SigningKey
 
     with called(option, "path"), _there(option, file, f"`pyattr keygen {file}` makes one"):
         return SigningKey.load(file)
@@ -50,7 +50,7 @@ def private_key(option: str, file: Path) -> SigningKey:
 
 def public_key(option: str, file: Path) -> PublicKey:
     """Read the public key that an option names."""
-    from pyattr.protocol.signing import PublicKey
+    from pyattr.protocol.keys import PublicKey
 
     with called(option, "path"), _there(option, file, "the other party has it and sends it"):
         return PublicKey.load(file)

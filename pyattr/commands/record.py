@@ -63,7 +63,7 @@ def audit_command(
     Example:
       pyattr session audit DIR --rerun all
     """
-    from pyattr.protocol.signing import PublicKey
+    from pyattr.protocol.keys import PublicKey
     from pyattr.transport.evidence import audit_directory, conclusion, stated_manifest
 
     keys = [None if file is None else PublicKey.load(file) for file in (prover_key, verifier_key)]

@@ -200,7 +200,7 @@ def _verify(client: ProverClient, options: dict[str, Any]) -> NoReturn:
     from pyattr.transport.client import DeadlineError, RefusedError, hold_session, send_decision
     from pyattr.transport.directory import SessionDirectory
     from pyattr.transport.ledger import Ledger
-    from pyattr.transport.side import VerifierSide
+    from pyattr.transport.verifier_side import VerifierSide
 
     key = private_key("key", options.pop("key"))
     prover = public_key("prover_key", options.pop("prover_key"))

@@ -39,9 +39,10 @@ from pyattr.commands.verdict import end_with_verdict
 
 if TYPE_CHECKING:
     from pyattr.protocol import Manifest
-    from pyattr.protocol.signing import PublicKey, SigningKey
+    from pyattr.protocol.keys import PublicKey, SigningKey
     from pyattr.transport.job import Job
-    from pyattr.transport.side import ProverSide, VerifierSide
+    from pyattr.transport.prover_side import ProverSide
+    from pyattr.transport.verifier_side import VerifierSide
 
 __all__ = ["session"]
 
@@ -152,7 +153,7 @@ def _verifier(
 ) -> Iterator[VerifierSide]:
     from pyattr.transport.directory import SessionDirectory
     from pyattr.transport.ledger import Ledger
-    from pyattr.transport.side import VerifierSide
+    from pyattr.transport.verifier_side import VerifierSide
 
     own, theirs = _read_keys(key, peer)
     with SessionDirectory(directory, "verifier", create=terms is not None) as kept:
@@ -230,7 +231,7 @@ def _prover(
     from pyattr.interface import Retrain
     from pyattr.protocol import Prover
     from pyattr.transport.directory import SessionDirectory
-    from pyattr.transport.side import ProverSide
+    from pyattr.transport.prover_side import ProverSide
 
     own, theirs = _read_keys(key, peer)
     scores, subject = load_attribution(attribution), subject_of(job)

@@ -9,7 +9,7 @@ from pyattr.commands.options import EXIT_CODES
 from pyattr.commands.output import answer, say
 
 if TYPE_CHECKING:
-    from pyattr.transport.side import VerifierSide
+    from pyattr.transport.verifier_side import VerifierSide
 
 __all__ = ["end_with_verdict"]
 

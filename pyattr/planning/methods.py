@@ -26,8 +26,8 @@ from pyattr.protocol.messages import (
     attribution_layout,
     outputs_layout,
 )
-from pyattr.protocol.method import Terms
 from pyattr.protocol.paper_session import planned_pairs, room_for_corruption
+from pyattr.protocol.terms import Terms
 from pyattr.protocol.words import MOST_CLUSTERS, MOST_PAIRS
 from pyattr.verification.challenge import Honest, choose_challenge
 from pyattr.verification.clusters import ClusterDesign

@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+from pyattr.protocol.accepted import Accepted
 from pyattr.protocol.manifest import Manifest, Subject
 from pyattr.protocol.prover import Prover
-from pyattr.protocol.verifier import Accepted, Verifier
+from pyattr.protocol.verifier import Verifier
 from pyattr.verification.verdict import Verdict
 
 __all__ = ["Accepted", "Manifest", "Prover", "Subject", "Verifier", "run"]

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from pyattr.errors import bad_value
 from pyattr.protocol.arrays import as_clip
-from pyattr.protocol.method import Asked, Method, Terms
+from pyattr.protocol.method import Asked, Method
+from pyattr.protocol.terms import Terms
 from pyattr.verification.challenge import (
     ChallengePlan,
     Honest,

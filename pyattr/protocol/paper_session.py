@@ -16,7 +16,8 @@ import numpy.typing as npt
 from pyattr.errors import bad_value
 from pyattr.protocol.arrays import as_clip
 from pyattr.protocol.challenges import row_blocks
-from pyattr.protocol.method import Asked, Method, Terms
+from pyattr.protocol.method import Asked, Method
+from pyattr.protocol.terms import Terms
 from pyattr.verification.evaluate import Evaluator
 from pyattr.verification.judge import VARIANCE_FLOOR
 from pyattr.verification.paper import (

@@ -111,17 +111,7 @@ class MLPTrainer:
         self._targets = inputs(pool.test_features.numpy().astype(np.float64))
 
     def logits(self, bits: NDArray[np.bool_], seeds: NDArray[np.uint64]) -> torch.Tensor:
-        """Train one block and return its test logits.
-
-        Parameters
-        ----------
-        bits : (block, n_examples) bool
-        seeds : (block,) uint64
-
-        Returns
-        -------
-        (block, n_targets, n_classes) float32
-        """
+        """Train one block and return its test logits: see `pyattr.retraining.ensemble.Trainer`."""
         recipe, shape = self._recipe, self._shape
         layers = initial_layers(recipe, seeds, shape.n_inputs - 1, shape.n_classes)
         initial = shape.flat(*layers)

@@ -67,17 +67,7 @@ class CardMLPTrainer:
         self._test = torch.nn.functional.pad(test, (0, 0, 0, surplus)).to(device)
 
     def logits(self, bits: NDArray[np.bool_], seeds: NDArray[np.uint64]) -> torch.Tensor:
-        """Train one block and return its test logits.
-
-        Parameters
-        ----------
-        bits : (block, n_examples) bool
-        seeds : (block,) uint64
-
-        Returns
-        -------
-        (block, n_targets, n_classes) float32
-        """
+        """Train one block and return its test logits: see `pyattr.retraining.ensemble.Trainer`."""
         recipe, block = self._recipe, len(bits)
         order = data_order(bits, seeds, recipe.n_steps * recipe.batch_size)
         steps = order.reshape(block, recipe.n_steps, -1).transpose(1, 0, 2)

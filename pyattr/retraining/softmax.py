@@ -111,17 +111,7 @@ class SoftmaxTrainer:
         self._n_targets = pool.n_targets
 
     def logits(self, bits: NDArray[np.bool_], seeds: NDArray[np.uint64]) -> torch.Tensor:
-        """Train one block and return its test logits.
-
-        Parameters
-        ----------
-        bits : (block, n_examples) bool
-        seeds : (block,) uint64
-
-        Returns
-        -------
-        (block, n_targets, n_classes) float32
-        """
+        """Train one block and return its test logits: see `pyattr.retraining.ensemble.Trainer`."""
         shape = self._shape
         drawn = uniform_initialisation(seeds, shape.n_features * shape.n_classes)
         drawn *= np.float32(self._recipe.init_scale)

@@ -58,17 +58,7 @@ class CardSoftmaxTrainer:
         self._l2[-1] = 0.0  # the bias is free
 
     def logits(self, bits: NDArray[np.bool_], seeds: NDArray[np.uint64]) -> torch.Tensor:
-        """Train one block and return its test logits.
-
-        Parameters
-        ----------
-        bits : (block, n_examples) bool
-        seeds : (block,) uint64
-
-        Returns
-        -------
-        (block, n_targets, n_classes) float32
-        """
+        """Train one block and return its test logits: see `pyattr.retraining.ensemble.Trainer`."""
         n_weights = len(self._spectrum)
         initial = np.zeros((n_weights, self._n_classes, len(bits)), np.float32)
         drawn = uniform_initialisation(seeds, (n_weights - 1) * self._n_classes)

@@ -21,15 +21,8 @@ from pyattr.optional import install_line
 from pyattr.protocol.hashing import message_hash
 from pyattr.protocol.signing import unseal
 from pyattr.transport.answers import JSON_CAP, SEALED, Offer, Progress, Refusal
-from pyattr.transport.side import (
-    CHALLENGE,
-    COMMITMENT,
-    DECISION,
-    INVITATION,
-    OUTPUTS,
-    ROOT,
-    VerifierSide,
-)
+from pyattr.transport.directory import CHALLENGE, COMMITMENT, DECISION, INVITATION, OUTPUTS, ROOT
+from pyattr.transport.verifier_side import VerifierSide
 from pyattr.verification.verdict import Verdict
 
 try:

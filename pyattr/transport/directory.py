@@ -32,7 +32,18 @@ from pyattr.errors import ProtocolError, bad_value, check_count
 from pyattr.protocol.journal import Block
 from pyattr.transport import durable
 
-__all__ = ["MESSAGES", "Role", "SessionDirectory", "SessionReader"]
+__all__ = [
+    "CHALLENGE",
+    "COMMITMENT",
+    "DECISION",
+    "INVITATION",
+    "MESSAGES",
+    "OUTPUTS",
+    "ROOT",
+    "Role",
+    "SessionDirectory",
+    "SessionReader",
+]
 
 Role = Literal["prover", "verifier"]
 
@@ -44,6 +55,7 @@ MESSAGES: Final = (
     "4-outputs.dsse",
     "5-decision.dsse",
 )
+INVITATION, COMMITMENT, CHALLENGE, ROOT, OUTPUTS, DECISION = range(len(MESSAGES))
 _ROLES: Final = ("prover", "verifier")
 _MOST_BLOCKS: Final = 1_000_000
 _DIGEST_BYTES: Final = 32

@@ -11,18 +11,13 @@ from pyattr.interface import Retrain
 from pyattr.protocol.arrays import from_tensor
 from pyattr.protocol.audit import Audit, Check, audit, manifest_of
 from pyattr.protocol.encoding import decode_header, decode_tensors, frame_size
+from pyattr.protocol.keys import PublicKey
 from pyattr.protocol.manifest import Manifest
 from pyattr.protocol.messages import DECODER, Decision, Outputs, outputs_layout
-from pyattr.protocol.signing import PublicKey, peek, sealed_size, unseal
-from pyattr.transport.directory import MESSAGES, SessionReader
-from pyattr.transport.side import (
-    DECISION,
-    INVITATION,
-    OUTPUTS,
-    PRIVATE_CAP,
-    ProverSide,
-    secret_from,
-)
+from pyattr.protocol.signing import peek, sealed_size, unseal
+from pyattr.transport.directory import DECISION, INVITATION, MESSAGES, OUTPUTS, SessionReader
+from pyattr.transport.prover_side import ProverSide
+from pyattr.transport.secret_file import PRIVATE_CAP, secret_from
 
 __all__ = [
     "audit_directory",

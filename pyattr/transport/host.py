@@ -8,7 +8,6 @@ unfinished. Methods may be called from any thread; they wait for the disk but ne
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import threading
@@ -16,49 +15,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import numpy as np
-import numpy.typing as npt
-
 from pyattr.errors import ProtocolError
-from pyattr.masks import Masks
 from pyattr.protocol.audit import manifest_of
-from pyattr.protocol.challenges import design_of
-from pyattr.protocol.encoding import decode_header
 from pyattr.protocol.hashing import message_hash
-from pyattr.protocol.messages import DECODER, Challenge
 from pyattr.protocol.signing import unseal
 from pyattr.transport import durable
-from pyattr.transport.answers import REQUEST_CAP, Progress, State
-from pyattr.transport.directory import SessionDirectory, SessionReader
-from pyattr.transport.side import (
-    CHALLENGE,
-    COMMITMENT,
-    DECISION,
-    INVITATION,
-    OUTPUTS,
-    ProverSide,
-)
+from pyattr.transport.answers import REQUEST_CAP, Progress
+from pyattr.transport.directory import COMMITMENT, INVITATION, SessionReader
+from pyattr.transport.hosted_session import HostedSession, NotThereError, Trainer
 from pyattr.transport.terms import Quotas, Terms
 
-__all__ = [
-    "ClaimSpentError",
-    "Host",
-    "NotThereError",
-    "StoppedError",
-    "TooManyError",
-]
+__all__ = ["ClaimSpentError", "Host", "TooManyError"]
 
-_LOG: Final = logging.getLogger(__name__)
 _PLACE: Final = re.compile(r"[0-9a-f]{64}")
 _STOP_SECONDS: Final = 10.0
-
-
-class NotThereError(LookupError):
-    """There is no such session, or its message was not written yet."""
 
 
 class TooManyError(RuntimeError):
@@ -67,23 +40,6 @@ class TooManyError(RuntimeError):
 
 class ClaimSpentError(RuntimeError):
     """There were as many sessions about a claim as may be."""
-
-
-class StoppedError(RuntimeError):
-    """The host is being stopped; the session goes on with the next one."""
-
-
-@dataclass
-class _Session:
-    """What is known of a session besides its files."""
-
-    place: str
-    claim: str
-    heard: float
-    lock: threading.Lock = field(default_factory=threading.Lock)  # one request at a time
-    worker: threading.Thread | None = None
-    side: ProverSide | None = None  # while its worker trains
-    failed: bool = False
 
 
 class Host:
@@ -115,9 +71,8 @@ class Host:
     ) -> None:
         terms.prover(terms.retrain)  # refuses terms that are none
         self.root, self.terms, self.quotas, self._report = root, terms, quotas or Quotas(), report
-        self._sessions: dict[str, _Session] = {}
-        self._lock, self._training = threading.Lock(), threading.Lock()
-        self._stopping = False
+        self._sessions: dict[str, HostedSession] = {}
+        self._trainer, self._lock = Trainer(terms.retrain), threading.Lock()
         durable.make_directories(root.absolute())
         with durable.opened(root) as directory:
             self._held = durable.take_lock(directory, "lock")
@@ -154,53 +109,30 @@ class Host:
                 self.terms.prover(self.terms.retrain).receive(data)
                 claim = manifest_of(data).claim()
                 self._check_quotas(claim)
-                self._commit(place, sealed)
-                session = self._sessions[place] = _Session(place, claim, time.monotonic())
-                self._report(f"session {place[:16]}: begun")
-        if not self._is_repeated(session, INVITATION, sealed):
-            raise ProtocolError("invitation: expected it to be stored, got none")
-        with self._reader(session) as reader:
-            return place, reader.read_message(COMMITMENT, REQUEST_CAP)
+                session = self._hosted(place, claim)
+                session.begin(sealed)
+                self._sessions[place] = session
+        return place, session.commitment(sealed)
 
     def challenge(self, place: str, sealed: bytes) -> None:
-        """Take a challenge and train in the background; the same again lets a stopped training go on.
+        """Take a challenge, as `HostedSession.challenge`.
 
         Raises
         ------
         NotThereError
             If there is no such session.
-        ProtocolError
-            If it is refused.
-        ConflictError
-            If the session has another challenge.
         """
-        session = self._session(place)
-        with session.lock:
-            if not self._is_repeated(session, CHALLENGE, sealed):
-                self._put(session, CHALLENGE, sealed)
-            self._start(session)
+        self._session(place).challenge(sealed)
 
     def decide(self, place: str, sealed: bytes) -> None:
-        """Take the decision.
+        """Take the decision, as `HostedSession.decide`.
 
         Raises
         ------
         NotThereError
             If there is no such session, or its outputs were not sent yet.
-        ProtocolError, ConflictError
-            As `challenge`.
         """
-        session = self._session(place)
-        with session.lock:
-            if self._is_repeated(session, DECISION, sealed):
-                return
-            with self._reader(session) as reader:
-                if not reader.has_message(OUTPUTS):
-                    raise NotThereError("outputs: expected them before a decision, got none yet")
-            if session.worker is not None:  # it has nothing left to do
-                session.worker.join()
-            outcome = self._put(session, DECISION, sealed)
-            self._report(f"session {place[:16]}: closed with {outcome}")
+        self._session(place).decide(sealed)
 
     def progress(self, place: str) -> Progress:
         """How far a session is.
@@ -210,48 +142,26 @@ class Host:
         NotThereError
             If there is none.
         """
-        session = self._session(place)
-        with self._reader(session) as reader:
-            stored = {n for n in (CHALLENGE, OUTPUTS, DECISION) if reader.has_message(n)}
-            if CHALLENGE not in stored:
-                return Progress(state="committed", done=0, planned=0)
-            planned = self._planned(reader)
-        if OUTPUTS in stored:
-            state: State = "closed" if DECISION in stored else "answered"
-            return Progress(state=state, done=planned, planned=planned)
-        side, failed = session.side, session.failed
-        done = 0 if side is None else min(side.n_done, planned)
-        return Progress(state="failed" if failed else "training", done=done, planned=planned)
+        return self._session(place).progress()
 
     @contextmanager
     def opened_message(self, place: str, number: int) -> Iterator[tuple[BinaryIO, int]]:
-        """Open a message of the prover.
-
-        Yields
-        ------
-        file : binary file
-        size : int
-            In bytes.
+        """Open a message of the prover, as `HostedSession.opened_message`.
 
         Raises
         ------
         NotThereError
-            If there is none.
+            If there is no such session or message.
         """
-        session = self._session(place)
-        with self._reader(session) as reader:
-            if not reader.has_message(number):
-                raise NotThereError("message: expected it to be written, got none yet")
-            with reader.opened_message(number) as file:
-                yield file, os.fstat(file.fileno()).st_size
+        with self._session(place).opened_message(number) as opened:
+            yield opened
 
     def stop(self) -> None:
         """Let trainings stop after the block they are at, wait a little for that, and let others in."""
-        self._stopping = True
+        self._trainer.stop()
         until = time.monotonic() + _STOP_SECONDS
         for session in self._sessions.values():
-            if session.worker is not None:
-                session.worker.join(max(0.0, until - time.monotonic()))
+            session.wait(max(0.0, until - time.monotonic()))
         if self._held >= 0:
             os.close(self._held)
             self._held = -1
@@ -265,19 +175,18 @@ class Host:
                 if not reader.has_message(COMMITMENT):
                     continue  # nobody was told of it: the invitation comes again
                 sealed = reader.read_message(INVITATION, REQUEST_CAP)
-                unfinished = reader.has_message(CHALLENGE) and not reader.has_message(OUTPUTS)
             try:
                 manifest = manifest_of(unseal(sealed, self.terms.verifier))
             except ProtocolError:
                 self._report(f"session {place[:16]}: of another verifier, left alone")
                 continue
-            session = _Session(place, manifest.claim(), time.monotonic())
-            self._sessions[place] = session
-            if unfinished:
-                self._report(f"session {place[:16]}: taken up again")
-                self._start(session)
+            session = self._sessions[place] = self._hosted(place, manifest.claim())
+            session.take_up()
 
-    def _session(self, place: str) -> _Session:
+    def _hosted(self, place: str, claim: str) -> HostedSession:
+        return HostedSession(self.root / place, claim, self.terms, self._trainer, self._report)
+
+    def _session(self, place: str) -> HostedSession:
         session = self._sessions.get(place)
         if session is None:
             raise NotThereError("session: expected the name of one that was begun, got another")
@@ -291,86 +200,7 @@ class Host:
                 f"sessions: expected at most {most.per_claim} of one claim, got another"
             )
         recent = [s for s in self._sessions.values() if now - s.heard < most.idle_seconds]
-        if sum(not self._is_closed(session) for session in recent) >= most.open_sessions:
+        if sum(not session.is_closed for session in recent) >= most.open_sessions:
             raise TooManyError(
                 f"sessions: expected at most {most.open_sessions} to be open, got another"
             )
-
-    def _is_closed(self, session: _Session) -> bool:
-        with self._reader(session) as reader:
-            return reader.has_message(DECISION)
-
-    def _is_repeated(self, session: _Session, number: int, sealed: bytes) -> bool:
-        """Whether the very message is stored; another one in its place is a conflict."""
-        with self._reader(session) as reader:
-            if not reader.has_message(number):
-                return False
-            if reader.read_message(number, REQUEST_CAP) == sealed:
-                return True
-        raise durable.ConflictError("message: expected the one that was sent before, got another")
-
-    def _reader(self, session: _Session) -> SessionReader:
-        return SessionReader(self.root / session.place)
-
-    @contextmanager
-    def _side(self, place: str) -> Iterator[ProverSide]:
-        terms = self.terms
-        with SessionDirectory(self.root / place, "prover", create=True) as directory:
-            yield ProverSide(
-                directory, self._train, terms.key, terms.verifier, terms.prover, terms.subject
-            )
-
-    def _planned(self, reader: SessionReader) -> int:
-        """Trainings that the stored challenge asks for."""
-        data = unseal(reader.read_message(CHALLENGE, REQUEST_CAP), self.terms.verifier)
-        message, _ = decode_header(data, DECODER, len(data))
-        if not isinstance(message, Challenge):
-            raise ProtocolError(f"message: expected a Challenge, got a {type(message).__name__}")
-        return design_of(message.design, self.terms.p).n_evaluations
-
-    def _commit(self, place: str, sealed: bytes) -> None:
-        with self._side(place) as side:
-            side.put(INVITATION, sealed)
-            side.advance()
-
-    def _put(self, session: _Session, number: int, sealed: bytes) -> str:
-        """Store a message that the prover agrees with; returns the outcome that it then knows."""
-        with self._side(session.place) as side:
-            outcome = side.check(number, sealed)
-            side.put(number, sealed)
-        return outcome
-
-    def _start(self, session: _Session) -> None:
-        """Answer a stored challenge in the background, if that is not done or under way."""
-        with self._reader(session) as reader:
-            if reader.has_message(OUTPUTS):
-                return
-        if session.worker is not None and session.worker.is_alive():
-            return
-        session.failed = False
-        # A daemon: an interpreter that ends does not wait for a training.
-        session.worker = threading.Thread(target=self._answer, args=(session,), daemon=True)
-        session.worker.start()
-
-    def _answer(self, session: _Session) -> None:
-        name = f"session {session.place[:16]}"
-        try:
-            with self._side(session.place) as side:
-                session.side = side
-                side.advance(DECISION)
-                self._report(f"{name}: answered with {side.n_done} trainings")
-        except StoppedError:
-            self._report(f"{name}: stopped, to be taken up again")
-        except Exception as error:  # of anyone's training code; the verifier is told that it failed
-            session.failed = True
-            self._report(f"{name}: training failed, {type(error).__name__}: {error}")
-            _LOG.error("%s: training failed", name, exc_info=True)
-        finally:
-            session.side = None
-
-    def _train(self, masks: Masks, seeds: npt.NDArray[np.uint64], /) -> npt.NDArray[np.float32]:
-        """Train for one session at a time."""
-        with self._training:
-            if self._stopping:
-                raise StoppedError("host: expected to go on, got stopped")
-            return self.terms.retrain(masks, seeds)

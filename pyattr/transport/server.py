@@ -18,10 +18,11 @@ import msgspec
 from pyattr.errors import ProtocolError, check_count, check_positive
 from pyattr.optional import install_line
 from pyattr.transport.answers import REQUEST_CAP, SEALED, Refusal
+from pyattr.transport.directory import OUTPUTS, ROOT
 from pyattr.transport.durable import BusyError, ConflictError
-from pyattr.transport.host import ClaimSpentError, Host, NotThereError, TooManyError
+from pyattr.transport.host import ClaimSpentError, Host, TooManyError
+from pyattr.transport.hosted_session import NotThereError
 from pyattr.transport.openapi import DESCRIPTION
-from pyattr.transport.side import OUTPUTS, ROOT
 
 try:
     from starlette.applications import Starlette

@@ -9,9 +9,9 @@ from typing import Any
 from pyattr.errors import check_count, check_positive
 from pyattr.interface import Retrain
 from pyattr.protocol.arrays import as_clip
+from pyattr.protocol.keys import PublicKey, SigningKey
 from pyattr.protocol.manifest import Subject
 from pyattr.protocol.prover import Prover
-from pyattr.protocol.signing import PublicKey, SigningKey
 from pyattr.transport.answers import Offer
 from pyattr.verification.scores import HasScores, LinearScores
 

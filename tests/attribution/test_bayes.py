@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scenarios import sample_rows
 
 from pyattr.attribution import fit_datamodel
 from pyattr.attribution.bayes import fit_bayes
@@ -9,18 +10,6 @@ from pyattr.attribution.statistics import SufficientStatistics
 from pyattr.masks import Masks, sample_masks
 
 N_TRAIN, N_TARGETS = 200, 24
-
-
-def sample_design(design, n_masks, p, rng):
-    """Masks as the experiments of others have them: independent, in groups, or in complements."""
-    if design == "pairs":
-        half = rng.random((n_masks // 2, N_TRAIN)) < p
-        return np.stack([half, ~half], axis=1).reshape(-1, N_TRAIN)
-    own = rng.random((n_masks, N_TRAIN)) < p
-    if design == "iid":
-        return own
-    groups = np.repeat(rng.random((n_masks, N_TRAIN // 10)) < p, 10, axis=1)
-    return np.where(rng.random(own.shape) < 0.7, groups, own)
 
 
 def sample_scores(kind, rng):
@@ -34,14 +23,14 @@ def sample_scores(kind, rng):
 def excess(design, p, kind, ratio, methods, seed=0):
     """Excess mean squared error over Var f of each method; R² = 1/2."""
     rng = np.random.default_rng(seed)
-    bits = sample_design(design, int(ratio * N_TRAIN), p, rng)
-    fresh = sample_design(design, 4000, p, rng).astype(float)
+    bits = sample_rows(design, int(ratio * N_TRAIN), N_TRAIN, p, rng)
+    fresh = sample_rows(design, 4000, N_TRAIN, p, rng).astype(float)
     fresh -= fresh.mean(axis=0)
     scores = sample_scores(kind, rng)
     scores /= (fresh @ scores).std(axis=0)
     outputs = bits @ scores + rng.standard_normal((len(bits), N_TARGETS))
-    as_drawn = "complement" if design == "pairs" else "iid"
-    fits = [fit_datamodel(Masks.pack(bits), outputs, m, design=as_drawn) for m in methods]
+    known = "complement" if design == "complement" else "iid"
+    fits = [fit_datamodel(Masks.pack(bits), outputs, m, design=known) for m in methods]
     return [np.square(fresh @ (fit.scores - scores)).mean() / 2 for fit in fits]
 
 
@@ -57,9 +46,9 @@ def excess(design, p, kind, ratio, methods, seed=0):
         ("group", 0.5, "dense", 1),
         ("group", 0.5, "dense", 4),
         ("group", 0.5, "mixed", 8),
-        ("pairs", 0.5, "sparse", 2),
-        ("pairs", 0.5, "dense", 1),
-        ("pairs", 0.5, "dense", 2),
+        ("complement", 0.5, "sparse", 2),
+        ("complement", 0.5, "dense", 1),
+        ("complement", 0.5, "dense", 2),
     ],
 )
 def test_bayes_is_as_good_as_the_better_of_lasso_and_ridge(design, p, kind, ratio):
@@ -74,17 +63,17 @@ def test_bayes_is_as_good_as_the_better_of_lasso_and_ridge(design, p, kind, rati
         assert bayes < 0.6 * ridge
 
 
-@pytest.mark.parametrize("design", ["iid", "group", "pairs"])
+@pytest.mark.parametrize("design", ["iid", "group", "complement"])
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("noise", [0.0, 1e-3, 30.0])
 def test_it_never_diverges(design, ratio, noise):
     """Nor beats the noise: no fit is worse than none by more than a little."""
     rng = np.random.default_rng(1)
-    bits = sample_design(design, max(4, int(ratio * N_TRAIN) // 2 * 2), 0.5, rng)
+    bits = sample_rows(design, max(4, int(ratio * N_TRAIN) // 2 * 2), N_TRAIN, 0.5, rng)
     scores = sample_scores("mixed", rng)
     outputs = bits @ scores + noise * rng.standard_normal((len(bits), N_TARGETS))
     result = fit_datamodel(Masks.pack(bits), outputs)
-    fresh = sample_design(design, 2000, 0.5, rng).astype(float)
+    fresh = sample_rows(design, 2000, N_TRAIN, 0.5, rng).astype(float)
     fresh -= fresh.mean(axis=0)
     error = np.square(fresh @ (result.scores - scores)).mean()
     nothing = np.square(fresh @ scores).mean()
@@ -95,16 +84,16 @@ def test_it_never_diverges(design, ratio, noise):
 def fit_with_noise(design, kind, n_masks, seed):
     """The fit at a noise of sd 1/2 a model, true scores, error on a fresh row of the regression."""
     rng = np.random.default_rng(seed)
-    bits = sample_design(design, n_masks, 0.5, rng)
+    bits = sample_rows(design, n_masks, N_TRAIN, 0.5, rng)
     scores = sample_scores(kind, rng)
     outputs = bits @ scores + 0.5 * rng.standard_normal((n_masks, N_TARGETS))
-    as_drawn = "complement" if design == "pairs" else "iid"
-    result = fit_datamodel(Masks.pack(bits), outputs, design=as_drawn)
-    fresh = sample_design(design, 4000, 0.5, rng).astype(float)
+    known = "complement" if design == "complement" else "iid"
+    result = fit_datamodel(Masks.pack(bits), outputs, design=known)
+    fresh = sample_rows(design, 4000, N_TRAIN, 0.5, rng).astype(float)
     fresh -= fresh.mean(axis=0)
-    noise = 0.125 if design == "pairs" else 0.25
+    noise = 0.125 if design == "complement" else 0.25
     error = np.square(fresh @ (result.scores - scores)).mean(axis=0) + noise
-    if design == "pairs":  # halves of differences: their even part is gone
+    if design == "complement":  # halves of differences: their even part is gone
         outputs = (outputs[0::2] - outputs[1::2]) / 2.0
         predicted = (bits[0::2] - 0.5) @ result.scores
     else:
@@ -112,7 +101,7 @@ def fit_with_noise(design, kind, n_masks, seed):
     return result, scores, error, np.square(outputs - predicted).mean()
 
 
-@pytest.mark.parametrize("design", ["iid", "group", "pairs"])
+@pytest.mark.parametrize("design", ["iid", "group", "complement"])
 @pytest.mark.parametrize("kind", ["mixed", "sparse", "dense"])
 @pytest.mark.parametrize("ratio", [1, 4])
 def test_it_knows_its_own_error(design, kind, ratio):
@@ -125,7 +114,7 @@ def test_it_knows_its_own_error(design, kind, ratio):
     assert np.mean([fitted for *_, fitted in fits]) < 0.94 * error
 
 
-@pytest.mark.parametrize("design", ["iid", "group", "pairs"])
+@pytest.mark.parametrize("design", ["iid", "group", "complement"])
 @pytest.mark.parametrize("kind", ["mixed", "dense"])
 def test_posterior_deviations_cover_as_often_as_they_should(design, kind):
     """One deviation covers 68%, two 95% of the 9,600 scores, within 6%."""
@@ -154,7 +143,7 @@ def test_posterior_deviations_cover_as_often_as_they_should(design, kind):
 def test_posterior_deviations_are_below_those_of_least_squares(kind):
     """The prior tells something, and the deviations say how much."""
     rng = np.random.default_rng(3)
-    bits = sample_design("iid", 300, 0.5, rng)
+    bits = sample_rows("iid", 300, N_TRAIN, 0.5, rng)
     scores = sample_scores(kind, rng)
     outputs = bits @ scores + 0.5 * rng.standard_normal((300, N_TARGETS))
     result = fit_datamodel(Masks.pack(bits), outputs)

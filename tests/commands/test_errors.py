@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hidden_module import command_without
 
 import pyattr
 from pyattr.cli import main
 from pyattr.commands.options import ERROR
-from pyattr.protocol.signing import write_key_pair
+from pyattr.protocol.keys import write_key_pair
 
 ROOT = Path(pyattr.__file__).parents[1]
 SIZES = ("--n-train", "200", "--n-test", "2")
@@ -160,19 +161,6 @@ def test_a_folder_that_cannot_be_written_is_named(folder, words):
     assert "choose a place" in said
 
 
-HIDE = """
-import sys
-
-class Hidden:
-    def __init__(self, finder):
-        self.finder = finder
-    def find_spec(self, name, path=None, target=None):
-        return None if name == {module!r} else self.finder.find_spec(name, path, target)
-
-sys.meta_path[:] = [Hidden(finder) for finder in sys.meta_path]
-from pyattr.cli import main
-main({words!r})
-"""
 TORCH_JOB = """
 [data]
 name = "digits"
@@ -201,7 +189,7 @@ count = 16
 def test_a_missing_package_says_which_line_to_run(folder, module, words, advice):
     Path("job.toml").write_text(TORCH_JOB)
     done = subprocess.run(
-        [sys.executable, "-c", HIDE.format(module=module, words=words)],
+        [sys.executable, "-c", command_without(module, words)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from command_parties import prepare_folder
 from two_parties import exchange
 
 import pyattr
@@ -20,10 +21,11 @@ from pyattr import jobs
 from pyattr.cli import main
 from pyattr.commands.terms import subject_of
 from pyattr.protocol import Prover, Verifier
-from pyattr.protocol.signing import PublicKey, SigningKey, seal
+from pyattr.protocol.keys import PublicKey, SigningKey
+from pyattr.protocol.signing import seal
 from pyattr.transport.directory import MESSAGES
 from pyattr.transport.job import image_job
-from pyattr.transport.side import secret_from
+from pyattr.transport.secret_file import secret_from
 
 JOB = ("--n-train", "200", "--n-test", "2")
 TERMS = ("--epsilon", "0.2", "--attempts", "8")
@@ -38,15 +40,7 @@ def job():
 @pytest.fixture(scope="module")
 def root(tmp_path_factory, job):
     """Keys, honest scores and their opposite."""
-    root = tmp_path_factory.mktemp("parties")
-    for name in ("v.key", "p.key"):
-        assert CliRunner().invoke(main, ["keygen", str(root / name)]).exit_code == 0
-    masks = pyattr.sample_masks(3000, 200, seed=1)
-    honest = pyattr.fit_datamodel(masks, job.retrain(masks, pyattr.sample_seeds(3000, seed=2)))
-    honest.save(root / "honest.safetensors")
-    reverse = pyattr.Attribution(scores=-honest.scores, intercept=honest.intercept)
-    reverse.save(root / "reverse.safetensors")
-    return root
+    return prepare_folder(tmp_path_factory.mktemp("parties"), job)
 
 
 class Two:
@@ -376,7 +370,7 @@ def test_own_code_as_a_source(root, tmp_path, monkeypatch):
 def test_a_job_file_as_a_source(root, tmp_path, monkeypatch):
     """A session about sellers: the file that both parties have says who owns what."""
     secrets = iter((b"v" * 32, b"p" * 32))  # the same challenge in every run
-    monkeypatch.setattr("pyattr.transport.side.fresh_secret", lambda: next(secrets))
+    monkeypatch.setattr("pyattr.transport.secret_file.fresh_secret", lambda: next(secrets))
     data = '[data]\nname = "digits"\nn_train = 200\nn_targets = 2\n'
     file = tmp_path / "job.toml"
     file.write_text(data + 'sellers = 20\n[recipe]\nkind = "softmax"\n' + MODELS)

@@ -6,11 +6,12 @@ import msgspec
 import numpy as np
 import pytest
 from cube import smooth_function
-from two_parties import exchange, header
+from two_parties import exchange, header, verifier_with
 
 from pyattr.errors import ProtocolError, Rejected
 from pyattr.protocol import Prover, Subject, Verifier
 from pyattr.protocol.audit import audit, open_output
+from pyattr.protocol.checks import SecretChecks
 from pyattr.protocol.encoding import encode
 from pyattr.protocol.journal import Block, Journal
 from pyattr.protocol.manifest import subject_digest
@@ -153,15 +154,10 @@ def test_trainings_to_repeat_are_counted_from_1():
 
 
 def test_spot_checks_of_the_verifiers_choice_are_seen():
-    class Chooses(Verifier):
-        def _checks(self):
-            from pyattr.protocol.checks import SecretChecks
-
-            return SecretChecks(bytes(32), self._session.parent)
-
+    chooses = verifier_with(_checks=lambda steps: SecretChecks(bytes(32), steps._session.parent))
     blocks = []
     journal = journal_of(FUNCTION, blocks)
-    verifier = Chooses(
+    verifier = chooses(
         journal, n_train=60, n_targets=2, epsilon=0.2, design=ClusterDesign(200), secret=SECRET
     )
     messages = exchange(Prover(FUNCTION, FUNCTION.best, secret=secret_of(3)), verifier)

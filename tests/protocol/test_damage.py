@@ -33,10 +33,11 @@ from pyattr.protocol.encoding import (
     tensor_bytes,
 )
 from pyattr.protocol.hashing import tensors_hash
+from pyattr.protocol.keys import SigningKey
 from pyattr.protocol.messages import DECODER, Outputs, outputs_layout
 from pyattr.protocol.randomness import secret_of
 from pyattr.protocol.session import State
-from pyattr.protocol.signing import ENVELOPE_CAP, SigningKey, seal, unseal
+from pyattr.protocol.signing import ENVELOPE_CAP, seal, unseal
 from pyattr.verification.clusters import ClusterDesign
 from pyattr.verification.verdict import Outcome
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cube import CubeFunction, smooth_function, with_gap
 from scipy import stats
-from two_parties import exchange, header, secrets_of
+from two_parties import exchange, header, secrets_of, verifier_with
 
 from pyattr import Attribution
 from pyattr.protocol import Prover, Verifier, run
@@ -209,14 +209,13 @@ def test_corruption_is_caught_at_the_hypergeometric_rate():
             draws.update(drawn.tolist())
             return drawn
 
-    class Careless(Verifier):
-        def _checks(self):
-            return Fewer(self._secrets.check_key, self._session.parent)
-
+    careless = verifier_with(
+        _checks=lambda steps: Fewer(steps._secrets.check_key, steps._session.parent)
+    )
     n_sessions = 150
     terms = {"design": DESIGN, "clip": CLIP, "epsilon": 0.1}
     caught = sum(
-        meet(corrupted, HONEST, FUNCTION, seed, Careless, **terms).outcome is Outcome.ABORT
+        meet(corrupted, HONEST, FUNCTION, seed, careless, **terms).outcome is Outcome.ABORT
         for seed in range(n_sessions)
     )
     expected = 1.0 - miss_probability(96, n_corrupted, k)

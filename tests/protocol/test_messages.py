@@ -32,6 +32,7 @@ from pyattr.protocol.encoding import (
 )
 from pyattr.protocol.hashing import commit, keystream, message_hash, session_id, tensors_hash
 from pyattr.protocol.journal import block_digest
+from pyattr.protocol.keys import PublicKey, SigningKey
 from pyattr.protocol.manifest import MOST_NUMBERS, Manifest, Subject, subject_digest
 from pyattr.protocol.messages import (
     DECODER,
@@ -45,7 +46,7 @@ from pyattr.protocol.messages import (
     outputs_layout,
 )
 from pyattr.protocol.randomness import ProverSecrets, VerifierSecrets, challenge_seed, sealed
-from pyattr.protocol.signing import PublicKey, SigningKey, seal, sealed_size, unseal
+from pyattr.protocol.signing import seal, sealed_size, unseal
 from pyattr.protocol.tolerance import Calibration, ReplayTerms
 from pyattr.protocol.words import ClusterParameters, ResidualParameters
 

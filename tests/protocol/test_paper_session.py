@@ -16,9 +16,10 @@ from pyattr.errors import Rejected
 from pyattr.protocol import Prover, Verifier, run
 from pyattr.protocol.challenges import chosen_rows, row_blocks
 from pyattr.protocol.checks import SecretChecks
-from pyattr.protocol.method import Asked, Terms
+from pyattr.protocol.method import Asked
 from pyattr.protocol.paper_session import PaperMethod
 from pyattr.protocol.randomness import VerifierSecrets, secret_of
+from pyattr.protocol.terms import Terms
 from pyattr.verification.bounds import hoeffding_radius
 from pyattr.verification.evaluate import Evaluator
 from pyattr.verification.judge import Criterion

@@ -12,8 +12,8 @@ from typing import Any
 
 import demo_run
 from click.testing import CliRunner
+from command_parties import prepare_folder
 
-import pyattr
 from pyattr.cli import main
 from pyattr.jobs import attribute, load_job
 from pyattr.retraining.executors import Executor
@@ -147,15 +147,7 @@ def bench(name: str = "kernels") -> Path:
 def _parties() -> Path:
     root = _place() / "parties"
     root.mkdir()
-    for name in ("v.key", "p.key"):
-        assert CliRunner().invoke(main, ["keygen", str(root / name)]).exit_code == 0
-    job = image_job("digits", "softmax", 200, 3)
-    masks = pyattr.sample_masks(3000, 200, seed=1)
-    honest = pyattr.fit_datamodel(masks, job.retrain(masks, pyattr.sample_seeds(3000, seed=2)))
-    honest.save(root / "honest.safetensors")
-    reverse = pyattr.Attribution(scores=-honest.scores, intercept=honest.intercept)
-    reverse.save(root / "reverse.safetensors")
-    return root
+    return prepare_folder(root, image_job("digits", "softmax", 200, 3))
 
 
 @functools.cache

@@ -9,8 +9,9 @@ import pytest
 from pyattr import reports
 from pyattr.masks import sample_masks
 from pyattr.protocol import Verifier
+from pyattr.protocol.keys import SigningKey
 from pyattr.protocol.manifest import Subject
-from pyattr.protocol.signing import SigningKey, seal
+from pyattr.protocol.signing import seal
 from pyattr.reports.downloads import csv_file
 from pyattr.transport.directory import MESSAGES
 from reports import folders

@@ -15,7 +15,7 @@ from pyattr.reports import session
 from pyattr.reports.session_files import dataset_at_hand, read
 from pyattr.transport.directory import MESSAGES
 from pyattr.transport.evidence import audit_directory, stated_attribution, stated_manifest
-from pyattr.transport.side import secret_from
+from pyattr.transport.secret_file import secret_from
 from pyattr.verification.verdict import Verdict
 from reports import folders
 from reports.page import check_every_page

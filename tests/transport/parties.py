@@ -9,10 +9,12 @@ from cube import smooth_function
 
 from pyattr.protocol import Prover
 from pyattr.protocol.audit import manifest_of
-from pyattr.protocol.signing import SigningKey, unseal
+from pyattr.protocol.keys import SigningKey
+from pyattr.protocol.signing import unseal
 from pyattr.transport.directory import MESSAGES, SessionDirectory
 from pyattr.transport.ledger import Ledger
-from pyattr.transport.side import ProverSide, VerifierSide
+from pyattr.transport.prover_side import ProverSide
+from pyattr.transport.verifier_side import VerifierSide
 
 FUNCTION = smooth_function(60, cubic=0.01, n_targets=2)
 KEYS = {"prover": SigningKey.generate(), "verifier": SigningKey.generate()}

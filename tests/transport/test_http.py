@@ -24,8 +24,9 @@ from http_parties import (
 from pyattr.errors import ProtocolError
 from pyattr.protocol import run
 from pyattr.protocol.hashing import message_hash
+from pyattr.protocol.keys import SigningKey
 from pyattr.protocol.manifest import Subject
-from pyattr.protocol.signing import SigningKey, seal, unseal
+from pyattr.protocol.signing import seal, unseal
 from pyattr.transport.answers import SEALED, Offer, Progress
 from pyattr.transport.client import ProverClient, RefusedError
 from pyattr.transport.directory import MESSAGES

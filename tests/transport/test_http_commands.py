@@ -25,8 +25,9 @@ from pyattr.commands.terms import subject_of
 from pyattr.masks import sample_masks, sample_seeds
 from pyattr.protocol import Prover, Verifier
 from pyattr.protocol.hashing import message_hash
+from pyattr.protocol.keys import SigningKey, write_key_pair
 from pyattr.protocol.randomness import secret_of
-from pyattr.protocol.signing import SigningKey, seal, write_key_pair
+from pyattr.protocol.signing import seal
 from pyattr.transport.job import image_job
 from pyattr.verification.verdict import Outcome
 

@@ -8,7 +8,7 @@ import pytest
 from kill_points import killed_at_each_point
 
 from pyattr.protocol.randomness import secret_of
-from pyattr.transport import side as side_module
+from pyattr.transport import secret_file
 from pyattr.verification.clusters import ClusterDesign
 from transport.parties import TURNS, Parties
 
@@ -22,7 +22,7 @@ def snapshots(tmp_path_factory):
     root = tmp_path_factory.mktemp("undisturbed")
     parties, kept = Parties(root / "session", **TERMS), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(side_module, "fresh_secret", lambda: secret_of(1))
+        patch.setattr(secret_file, "fresh_secret", lambda: secret_of(1))
         for number, role in enumerate((*TURNS, None)):
             kept.append(shutil.copytree(root / "session", root / str(number)))
             if role is not None:
@@ -34,7 +34,7 @@ def snapshots(tmp_path_factory):
 def test_a_killed_side_goes_on_to_the_same_bytes(number, snapshots, tmp_path, monkeypatch):
     """Its messages, the decision and the ledger are those of a session in which nobody was killed."""
     role, after = TURNS[number], Parties(snapshots[number + 1])
-    monkeypatch.setattr(side_module, "fresh_secret", lambda: secret_of(1))
+    monkeypatch.setattr(secret_file, "fresh_secret", lambda: secret_of(1))
     path = tmp_path / "killed"
     parties = Parties(shutil.copytree(snapshots[number], path), **TERMS)
     n_points = 0

@@ -6,7 +6,7 @@ import logging
 import stat
 
 import msgspec
-from two_parties import exchange, header
+from two_parties import exchange, header, verifier_with
 
 from pyattr.protocol import Prover, Verifier
 from pyattr.protocol.checks import SecretChecks
@@ -17,11 +17,8 @@ from transport.parties import FUNCTION, Parties
 DESIGN = ClusterDesign(200)
 
 
-class OtherRows(Verifier):
-    """Draws its spot checks by another key than the one it sealed, and is the same in all else."""
-
-    def _checks(self):
-        return SecretChecks(bytes(32), self._session.parent)
+# Draws its spot checks by another key than the one it sealed.
+OtherRows = verifier_with(_checks=lambda steps: SecretChecks(bytes(32), steps._session.parent))
 
 
 def verifier(kind, retrain=FUNCTION, progress=None):
@@ -62,8 +59,8 @@ def test_nothing_is_said_of_the_spot_checks_before_they_are_drawn():
     """The rows are drawn after the last message of the prover that they could be read from."""
     prover, end = fresh(Verifier)
     exchange(prover, end, 3)
-    assert end._asked is None
-    assert "n_checked" not in end._method.details
+    assert end._steps._asked is None
+    assert "n_checked" not in end._steps._method.details
 
 
 def test_the_folder_of_a_verifier_shows_others_the_messages_alone(tmp_path, caplog, capfd):

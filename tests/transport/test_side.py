@@ -7,12 +7,13 @@ from two_parties import exchange
 
 from pyattr.errors import ProtocolError
 from pyattr.protocol import Prover, Verifier
+from pyattr.protocol.keys import SigningKey
 from pyattr.protocol.session import State
-from pyattr.protocol.signing import SigningKey, seal, unseal
+from pyattr.protocol.signing import seal, unseal
 from pyattr.transport.directory import MESSAGES, SessionDirectory
 from pyattr.transport.durable import ConflictError
 from pyattr.transport.ledger import AttemptsSpentError
-from pyattr.transport.side import secret_from
+from pyattr.transport.secret_file import secret_from
 from pyattr.verification.cheats import HalvedScores
 from transport.parties import FUNCTION, KEYS, TERMS, Parties
 

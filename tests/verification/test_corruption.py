@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cube import smooth_function, with_gap
 from scipy import stats
-from two_parties import secrets_of
+from two_parties import secrets_of, verifier_with
 
 from pyattr.protocol import Prover, Verifier, run
 from pyattr.protocol.checks import SecretChecks
@@ -200,7 +200,7 @@ def best_lie(published, seed, sampling="uniform"):
 class Few(SecretChecks):
     """A share of the checks: none shows what the verdict would have been."""
 
-    def __init__(self, key, transcript, share=0.0):
+    def __init__(self, key, transcript, share):
         super().__init__(key, transcript)
         self.share = share
 
@@ -208,17 +208,14 @@ class Few(SecretChecks):
         return super().uniform(n_outputs, int(self.share * n_checked))
 
 
-class Careless(Verifier):
-    """Makes a share of the checks that it should."""
-
-    share = 0.0
-
-    def _checks(self):
-        return Few(self._secrets.check_key, self._session.parent, self.share)
+def with_share(share):
+    """A verifier that makes a share of the checks that it should."""
+    return verifier_with(
+        _checks=lambda steps: Few(steps._secrets.check_key, steps._session.parent, share)
+    )
 
 
-class Lax(Careless):
-    share = 1 / 16
+Careless, Lax = with_share(0.0), with_share(1 / 16)
 
 
 def test_a_prover_that_corrupts_the_worst_outputs_is_caught():

@@ -1,4 +1,4 @@
-"""What stands between the convolutions of a residual network in plain NumPy: slow, obvious, the definition.
+"""What stands between the convolutions of a residual network: normalisation, rectifier, pooling.
 
 The compiled kernels must equal these exactly where a number is touched once, and be within the bound
 stated in ``csrc/normalise.hpp`` of these (computed in float64) where numbers are added. Images are
