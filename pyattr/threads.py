@@ -13,7 +13,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from functools import partial
 
 from pyattr.errors import check_count
@@ -80,10 +79,8 @@ def _run(tasks: list[Callable[[], None]]) -> None:
         if _n_threads > 1 and len(tasks) > 1:
             if _pool is None:
                 _pool = ThreadPoolExecutor(_n_threads - 1, thread_name_prefix="pyattr")
-            # Where no more threads can be had, those that there are do it all.
-            with suppress(RuntimeError):
-                for _ in range(min(_n_threads, len(tasks)) - 1):
-                    futures.append(_pool.submit(_take, left))
+            n_helpers = min(_n_threads, len(tasks)) - 1
+            futures = [_pool.submit(_take, left) for _ in range(n_helpers)]
     try:
         _take(left)
     finally:
