@@ -119,11 +119,16 @@ void bind_add_outer(const py::object& gram, const Array<float>& row) {
 
 // -- kernels between device arrays
 
-std::size_t words_of(std::size_t n_train) { return (n_train + 63) / 64 * 8; }
+// packed (n_masks, row_bytes), read by words of 64 bits.
+const std::uint8_t* device_masks(const py::object& packed, std::size_t n_masks,
+                                 std::size_t n_train) {
+  return device_data<std::uint8_t>(packed, "packed", {n_masks, (n_train + 63) / 64 * 8},
+                                   alignof(std::uint64_t));
+}
 
 void bind_add_gram(const py::object& packed, std::size_t n_masks, std::size_t n_train,
                    const py::object& counts) {
-  const auto* bits = device_data<std::uint8_t>(packed, "packed", {n_masks, words_of(n_train)});
+  const auto* bits = device_masks(packed, n_masks, n_train);
   auto* out = device_data<std::int32_t>(counts, "counts", {n_train, n_train});
   py::gil_scoped_release release;
   pyattr::cuda::add_gram(bits, n_masks, n_train, out);
@@ -131,7 +136,7 @@ void bind_add_gram(const py::object& packed, std::size_t n_masks, std::size_t n_
 
 void bind_add_exact_product(const py::object& packed, const py::object& values, std::size_t n_masks,
                             std::size_t n_train, std::size_t n_targets, const py::object& sums) {
-  const auto* bits = device_data<std::uint8_t>(packed, "packed", {n_masks, words_of(n_train)});
+  const auto* bits = device_masks(packed, n_masks, n_train);
   const auto* steps = device_data<std::int32_t>(values, "values", {n_masks, n_targets});
   auto* out = device_data<std::int64_t>(sums, "out", {n_train, n_targets});
   py::gil_scoped_release release;
@@ -140,7 +145,7 @@ void bind_add_exact_product(const py::object& packed, const py::object& values, 
 
 void bind_multiply(const py::object& packed, const py::object& weights, std::size_t n_masks,
                    std::size_t n_train, std::size_t n_targets, const py::object& out) {
-  const auto* bits = device_data<std::uint8_t>(packed, "packed", {n_masks, words_of(n_train)});
+  const auto* bits = device_masks(packed, n_masks, n_train);
   const auto* w = device_data<float>(weights, "weights", {n_train, n_targets});
   auto* o = device_data<float>(out, "out", {n_masks, n_targets});
   py::gil_scoped_release release;

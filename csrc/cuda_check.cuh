@@ -85,7 +85,11 @@ inline Stream make_stream() {
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
   return stream;
 }
-inline void free_stream(Stream stream) noexcept { cudaStreamDestroy(stream); }
+// What it was asked for may still run.
+inline void free_stream(Stream stream) noexcept {
+  cudaStreamSynchronize(stream);
+  cudaStreamDestroy(stream);
+}
 inline void wait_for(Stream stream) { check(cudaStreamSynchronize(stream), "a kernel"); }
 
 template <typename Element>

@@ -36,7 +36,6 @@ void turn_masks(const std::uint8_t* packed, std::size_t n_masks, std::size_t n_t
                 std::uint32_t* turned);
 
 inline GramKernel fastest_gram_kernel() { return GramKernel::kHarleySeal; }  // has but one
-// All of `out` is read and written: one call at a time.
 void gram(const std::uint32_t* turned, std::size_t n_blocks, std::size_t n_train, Range tiles,
           GramKernel, std::int32_t* out);
 

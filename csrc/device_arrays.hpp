@@ -90,12 +90,15 @@ inline py::dict interface_of(const DeviceArray& array) {
   result["data"] = py::make_tuple(reinterpret_cast<std::uintptr_t>(array.memory->get()), false);
   result["strides"] = py::none();
   result["version"] = 3;
+  result["stream"] = 1;  // the default stream, on which the last launch may still run
   return result;
 }
 
 // The address of a device array of this dtype and shape, in C order: ours or another library's.
+// Kernels that read wider words than T need an address that is a multiple of those.
 template <typename T>
-T* device_data(const py::object& object, const char* name, const Shape& shape) {
+T* device_data(const py::object& object, const char* name, const Shape& shape,
+               std::size_t alignment = alignof(T)) {
   if (!py::hasattr(object, "__cuda_array_interface__"))
     refuse(name, "an array on the device", std::string(py::str(py::type::of(object))));
   const auto interface = py::cast<py::dict>(object.attr("__cuda_array_interface__"));
@@ -113,6 +116,9 @@ T* device_data(const py::object& object, const char* name, const Shape& shape) {
       if (shape[axis] > 1 && steps[axis] != step) refuse(name, "C order", "other strides");
   }
   const auto address = py::cast<std::uintptr_t>(py::cast<py::tuple>(interface["data"])[0]);
+  if (address % alignment != 0)
+    refuse(name, "an address that is a multiple of " + std::to_string(alignment) + " bytes",
+           "another");
   return reinterpret_cast<T*>(address);
 }
 

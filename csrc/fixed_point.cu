@@ -17,7 +17,7 @@ std::size_t to_fixed_point_of(const Float* outputs, const double* centre, const 
   const DeviceBuffer<double> c(n_targets, centre), s(n_targets, steps);
   const DeviceBuffer<std::int32_t> fixed(size);
   launch(size, FixedPointElement<Float>{values.get(), c.get(), s.get(), n_targets, fixed.get()});
-  fixed.copy_rows(first, n_targets, n_targets);
+  fixed.copy(first);
   std::size_t bad = n_targets;
   for (std::size_t k = 0; k < size; ++k)
     if (first[k] == kNotFixedPoint) bad = least(bad, k % n_targets);

@@ -23,8 +23,7 @@ void turn_masks(const std::uint8_t* packed, std::size_t n_masks, std::size_t n_t
                 std::uint32_t* turned) {
   const std::size_t tile_words = gram_blocks(n_masks) * kGramTile;
   const DeviceBuffer<std::uint8_t> bits(n_masks * row_bytes_of(n_train), packed);
-  turned_masks(bits.get(), n_masks, n_train, tiles)
-      .copy_rows(turned + tiles.begin * tile_words, tile_words, tile_words);
+  turned_masks(bits.get(), n_masks, n_train, tiles).copy(turned + tiles.begin * tile_words);
 }
 
 void gram(const std::uint32_t* turned, std::size_t n_blocks, std::size_t n_train, Range tiles,
@@ -35,7 +34,11 @@ void gram(const std::uint32_t* turned, std::size_t n_blocks, std::size_t n_train
   launch_gram(words.get(), n_blocks, n_train, tiles, counts.get());
   std::vector<std::int32_t> sums(size);
   counts.copy(sums.data());
-  for (std::size_t k = 0; k < size; ++k) out[k] += sums[k];
+  // Nothing else: other threads may add to the entries of other tiles meanwhile.
+  const std::size_t begin = tiles.begin * kGramTile, end = least(tiles.end * kGramTile, n_train);
+  for (std::size_t i = begin; i < n_train; ++i)
+    for (std::size_t j = begin; j < (i < end ? n_train : end); ++j)
+      out[i * n_train + j] += sums[i * n_train + j];
 }
 
 void add_gram(const std::uint8_t* packed, std::size_t n_masks, std::size_t n_train,

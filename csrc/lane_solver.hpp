@@ -178,7 +178,8 @@ inline void update_mixture(MixtureLane& lane, const MixtureRules& rules, int swe
     const double extra = rules.extra_rows / rules.n_rows;
     const double left = at_least(1.0 - lane.freedom, 0.0) + extra;
     const double unexplained = (lane.residual + extra * lane.square) / left;
-    const double noise = std::sqrt(lane.noise * at_most(unexplained, lane.square));
+    // In this order 0 / 0, where nothing is left to judge by, counts as the square.
+    const double noise = std::sqrt(lane.noise * at_most(lane.square, unexplained));
     set_noise(lane, rules, at_least(noise, 1e-6 * lane.square));
     if (sweep >= kLeast && lane.moved <= rules.tolerance * lane.square) {
       lane.running = 0;

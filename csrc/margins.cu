@@ -62,7 +62,7 @@ bool margins(const Logit* logits, std::size_t n_classes, const std::int64_t* lab
   launch_margins(
       MarginElement<Logit>{z.get(), y.get(), n_classes, n_targets, rows.begin, kind, margin.get()},
       n_rows);
-  margin.copy_rows(out + rows.begin, 1, 1);
+  margin.copy(out + rows.begin);
   return true;
 }
 

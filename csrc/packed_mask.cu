@@ -17,7 +17,7 @@ void draw_masks(const std::uint8_t* given, std::uint64_t seed, std::uint32_t str
          DrawElement{given ? reinterpret_cast<const std::uint32_t*>(mask.get()) : nullptr, seed,
                      stream, first_row, n_train, Digits(one), Digits(zero),
                      reinterpret_cast<std::uint32_t*>(drawn.get())});
-  drawn.copy_rows(out, row_bytes, row_bytes);
+  drawn.copy(out);
 }
 
 }  // namespace cuda

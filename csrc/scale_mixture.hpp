@@ -252,7 +252,8 @@ class MixtureBatch {
     const double extra = problem_.extra_rows / problem_.n_rows;
     const double left = std::max(1.0 - state_.freedom[l], 0.0) + extra;
     const double unexplained = (residual_[l] + extra * square_[l]) / left;
-    const double noise = std::sqrt(noise_[l] * std::min(unexplained, square_[l]));
+    // In this order 0 / 0, where nothing is left to judge by, counts as the square.
+    const double noise = std::sqrt(noise_[l] * std::min(square_[l], unexplained));
     set_noise(l, std::max(noise, 1e-6 * square_[l]));
     if (sweep < kLeastSweeps || state_.moved[l] > problem_.tolerance * square_[l]) return;
     running_[l] = false;

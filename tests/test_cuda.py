@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -41,6 +42,26 @@ def test_results_have_the_bits_of_the_cpu(cuda: ModuleType) -> None:
         assert kernel_results() == expected
     assert kernels.compiled() is not cuda
     assert kernels.get_num_threads() == before
+
+
+def test_threads_may_count_pairs_of_other_tiles_in_the_same_matrix(cuda: ModuleType) -> None:
+    """What another thread adds beside the tiles asked for is not lost."""
+    n, rounds = 1500, 60
+    out, nobody = np.zeros((n, n), np.int32), np.zeros((-(-n // 64), 0, 64), np.uint32)
+
+    def count() -> None:
+        for _ in range(rounds):
+            cuda.gram(nobody, 0, out, 0, 1)  # entries of the first 64 examples
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    added = 0
+    while thread.is_alive() or added < rounds:
+        out[64:, 64:] += 1
+        added += 1
+    thread.join()
+    assert not out[:64].any()
+    assert (out[64:, 64:] == added).all()
 
 
 @pytest.mark.parametrize("n", [1, 31, 33, 64, 65, 127, 129, 1000])

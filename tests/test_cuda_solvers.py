@@ -164,6 +164,7 @@ def test_device_arrays_come_and_go(cuda):
             assert interface["shape"] == values.shape
             assert interface["typestr"] == values.dtype.str
             assert interface["version"] == 3
+            assert interface["stream"] == 1  # whoever takes it waits for our launches
         turned = device.to_device(np.arange(6.0).reshape(2, 3).T)
         np.testing.assert_array_equal(turned.numpy(), np.arange(6.0).reshape(2, 3).T)
         copy = turned.copy()
@@ -218,6 +219,28 @@ def test_arrays_of_other_libraries(cuda):
             assert_same_bits(got, expected)
         with pytest.raises(ValueError, match="C order"):
             lasso_paths(Foreign(array, strides=(4, 132)), cross, square, lambdas)
+
+
+def test_addresses_that_a_device_cannot_read_words_from(cuda):
+    """A view into the middle of other bytes: on a device it would end all work there."""
+
+    def shifted(array, n_bytes):
+        address, read_only = array.__cuda_array_interface__["data"]
+        return Foreign(array, data=(address + n_bytes, read_only))
+
+    with kernels.use_backend("cuda"):
+        packed = device.to_device(sample_masks(9, 70, 0.5, seed=1).packed)
+        weights, out = (device.to_device(np.ones((n, 3), np.float32)) for n in (70, 9))
+        counts = device.to_device(np.zeros((70, 70), np.int32))
+        device.packed_matmul(Foreign(packed), weights, out)
+        with pytest.raises(ValueError, match="packed: expected an address that is a multiple of 8"):
+            device.packed_matmul(shifted(packed, 4), weights, out)
+        with pytest.raises(ValueError, match="packed: expected an address that is a multiple of 8"):
+            device.gram(shifted(packed, 1), 70, counts)
+        with pytest.raises(
+            ValueError, match="weights: expected an address that is a multiple of 4"
+        ):
+            device.packed_matmul(packed, shifted(weights, 2), out)
 
 
 @pytest.mark.gpu

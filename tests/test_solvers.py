@@ -335,6 +335,20 @@ def test_an_extra_row_keeps_a_fit_to_few_rows_from_passing_for_one_without_noise
     assert (without.sweeps < 0).any()
 
 
+@pytest.mark.parametrize("n_rows", [2, 3, 4])
+def test_noise_is_a_number_where_no_row_is_left_to_judge_it_by(n_rows):
+    """As many degrees of freedom as rows, nothing unexplained, no extra row: 0 / 0."""
+    rows, _, (gram, _, _) = problem(257, n_rows=n_rows)
+    values = np.random.default_rng(0).standard_normal((n_rows, 63))
+    values -= values.mean(axis=0)
+    cross = np.ascontiguousarray((rows.T @ values / n_rows).T, np.float32)
+    variances = np.tile(np.float32([0.0, 0.01, 0.1]), (63, 1))
+    fits = fit_mixtures(gram, cross, np.square(values).mean(axis=0), n_rows, variances)
+    for numbers in fits:
+        assert np.isfinite(numbers).all()
+    assert (fits.noise > 0.0).all()
+
+
 def test_wrong_arrays_are_refused():
     _, _, (gram, cross, square) = problem(20)
     with pytest.raises(ValueError, match="lambdas"):
