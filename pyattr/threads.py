@@ -12,6 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 
@@ -103,11 +104,12 @@ class _Pool:
         self._n_helpers = 0
 
     def put(self, shares: list[_Share]) -> None:
-        """Hand shares to as many helpers, which begin when they are free."""
-        while self._n_helpers < len(shares):
-            threading.Thread(target=self._serve, name="pyattr", daemon=True).start()
-            self._n_helpers += 1
-        for share in shares:
+        """Hand shares to as many helpers, or as can be had; they begin when they are free."""
+        with suppress(RuntimeError):  # no more threads: those that there are do it all
+            while self._n_helpers < len(shares):
+                threading.Thread(target=self._serve, name="pyattr", daemon=True).start()
+                self._n_helpers += 1
+        for share in shares[: self._n_helpers]:
             self._shares.put(share)
 
     def close(self) -> None:

@@ -110,6 +110,37 @@ def test_nothing_runs_on_after_an_error(n_threads: int) -> None:
     assert not running
 
 
+@pytest.mark.parametrize("n_started", [0, 1])
+def test_work_is_done_where_no_more_threads_can_be_had(
+    n_started: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under a limit of a container on processes."""
+    start, started, before = threading.Thread.start, [], get_num_threads()
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("pyattr"):
+            if len(started) == n_started:
+                raise RuntimeError("can't start new thread")
+            started.append(thread.name)
+        start(thread)
+
+    counts = np.zeros(64, int)
+
+    def count(begin: int, end: int) -> None:
+        time.sleep(0.001)  # so that a helper is still busy when the next is asked for
+        counts[begin:end] += 1
+
+    set_num_threads(4)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    try:
+        for round_ in (1, 2):
+            over_rows(64, 1 << 20, count)
+            assert (counts == round_).all()
+    finally:
+        set_num_threads(before)
+    assert len(started) == n_started
+
+
 def test_threads_may_be_changed_while_others_work() -> None:
     stop, errors = threading.Event(), []
 

@@ -182,11 +182,11 @@ def _interrupts_held() -> Iterator[None]:
     A process inherits which signals are blocked. Here one that comes meanwhile arrives afterwards.
     """
     resource_tracker.ensure_running()  # else started with the process, and unblocks the signal
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _cores() -> list[int]:
