@@ -29,6 +29,7 @@ from pyattr.retraining.bank_format import (
     decode_chunk,
     encode_chunk,
     group_record,
+    read_length,
     read_manifest,
     to_json,
 )
@@ -130,6 +131,8 @@ class Bank:
             return cls(objects, Manifest(**fields))
         except TypeError as error:
             raise bad_value(place, "the manifest of a bank", sorted(fields)) from error
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
 
     @property
     def url(self) -> str:
@@ -176,10 +179,9 @@ class Bank:
         m, name = self.manifest, f"{_array(seed)}/{_GROUP}"
         with _telling(self._objects, "be written"):
             data = self._objects.read(name)
-            if data is not None and json.loads(data)["shape"][0] >= n_chunks * m.chunk_rows:
-                return
-            record = array_record(n_chunks * m.chunk_rows, m.n_targets, m.chunk_rows)
-            self._objects.replace(name, record)
+            if data is None or read_length(data) < n_chunks * m.chunk_rows:
+                record = array_record(n_chunks * m.chunk_rows, m.n_targets, m.chunk_rows)
+                self._objects.replace(name, record)
 
     def put(self, seed: int, chunk: int, outputs: Float32) -> bool:
         """Store a chunk, unless it is there.
