@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +31,7 @@ from pyattr.retraining.bank_format import (
     group_record,
     read_length,
     read_manifest,
+    statuses,
     to_json,
 )
 from pyattr.retraining.bank_manifest import Manifest
@@ -251,6 +252,23 @@ class Bank:
         }
         with _telling(self._objects, f"note the failure of row {failure.row}"):
             self._objects.replace(_failure(failure.seed, failure.row), to_json(record))
+
+    def withdraw(self, chunk: int, failures: Sequence[Failure]) -> list[Failure]:
+        """Take back failures of a chunk that another writer, who did not meet them, stored first.
+
+        Returns
+        -------
+        list of Failure
+            Those of rows that failed for that writer too.
+        """
+        stayed = []
+        for failure in failures:
+            row = failure.row - chunk * self.manifest.chunk_rows
+            if statuses(self.read(failure.seed, chunk))[row] == Status.TRAINED:
+                self._objects.delete(_failure(failure.seed, failure.row))
+            else:
+                stayed.append(failure)
+        return stayed
 
     def failure(self, seed: int, row: int) -> str:
         """Return what a failed training said, "" if that is not known."""
