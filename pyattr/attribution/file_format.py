@@ -14,6 +14,7 @@ The metadata are exactly ``format``, ``version``, ``method`` and ``design``.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -53,12 +54,24 @@ def write_file(
     Parameters
     ----------
     path : Path
-        File to write or replace.
+        File to write or replace. The same arguments give the same bytes.
     tensors : mapping of str to array
     metadata : mapping of str to str
     """
+    content = memoryview(save(dict(tensors), dict(metadata)))
+    begin = 8 + int.from_bytes(content[:8], "little")
     with whole_file(path) as file:
-        file.write(save(dict(tensors), dict(metadata)))
+        file.write(content[:8])
+        file.write(_with_order(bytes(content[8:begin])))
+        file.write(content[begin:])
+
+
+def _with_order(header: bytes) -> bytes:
+    """The header of a file with its metadata in order; safetensors has them in another every time."""
+    entries = json.loads(header)
+    entries["__metadata__"] = dict(sorted(entries["__metadata__"].items()))
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False)
+    return text.encode().ljust(len(header))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform as system
 import sys
 from dataclasses import dataclass, replace
@@ -134,4 +135,19 @@ def _own(job: Job) -> OwnRetrain:
     record: dict[str, Any] = {
         key: job.recipe[key] for key in ("kind", "retrain", "settings") if key in job.recipe
     }
+    _check_record("recipe", record)
     return OwnRetrain(found, record, job.recipe["n_train"], job.recipe["n_targets"])
+
+
+def _check_record(key: str, value: Any) -> None:
+    """Refuse what TOML has and JSON has not; a manifest could only hold a text that stands for it."""
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            _check_record(f"{key}.{name}", entry)
+    elif isinstance(value, list):
+        for entry in value:
+            _check_record(key, entry)
+    elif not isinstance(value, bool | int | str) and not (
+        isinstance(value, float) and math.isfinite(value)
+    ):
+        raise bad_value(key, "true or false, a finite number, or text", value)

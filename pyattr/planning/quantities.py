@@ -22,7 +22,7 @@ def number(value: float) -> str:
 def size(n_bytes: float) -> str:
     """Bytes in units of 1,000."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
-        if n_bytes < 1000.0:
+        if n_bytes < 999.5:  # above it three digits are 1,000, of the next unit 1
             return f"{n_bytes:.3g} {unit}"
         n_bytes /= 1000.0
     return f"{number(n_bytes)} PB"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +29,9 @@ from pyattr.retraining.bank_format import (
     decode_chunk,
     encode_chunk,
     group_record,
+    read_length,
     read_manifest,
+    statuses,
     to_json,
 )
 from pyattr.retraining.bank_manifest import Manifest
@@ -130,6 +132,8 @@ class Bank:
             return cls(objects, Manifest(**fields))
         except TypeError as error:
             raise bad_value(place, "the manifest of a bank", sorted(fields)) from error
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
 
     @property
     def url(self) -> str:
@@ -176,10 +180,9 @@ class Bank:
         m, name = self.manifest, f"{_array(seed)}/{_GROUP}"
         with _telling(self._objects, "be written"):
             data = self._objects.read(name)
-            if data is not None and json.loads(data)["shape"][0] >= n_chunks * m.chunk_rows:
-                return
-            record = array_record(n_chunks * m.chunk_rows, m.n_targets, m.chunk_rows)
-            self._objects.replace(name, record)
+            if data is None or read_length(data) < n_chunks * m.chunk_rows:
+                record = array_record(n_chunks * m.chunk_rows, m.n_targets, m.chunk_rows)
+                self._objects.replace(name, record)
 
     def put(self, seed: int, chunk: int, outputs: Float32) -> bool:
         """Store a chunk, unless it is there.
@@ -249,6 +252,23 @@ class Bank:
         }
         with _telling(self._objects, f"note the failure of row {failure.row}"):
             self._objects.replace(_failure(failure.seed, failure.row), to_json(record))
+
+    def withdraw(self, chunk: int, failures: Sequence[Failure]) -> list[Failure]:
+        """Take back failures of a chunk that another writer, who did not meet them, stored first.
+
+        Returns
+        -------
+        list of Failure
+            Those of rows that failed for that writer too.
+        """
+        stayed = []
+        for failure in failures:
+            row = failure.row - chunk * self.manifest.chunk_rows
+            if statuses(self.read(failure.seed, chunk))[row] == Status.TRAINED:
+                self._objects.delete(_failure(failure.seed, failure.row))
+            else:
+                stayed.append(failure)
+        return stayed
 
     def failure(self, seed: int, row: int) -> str:
         """Return what a failed training said, "" if that is not known."""

@@ -39,6 +39,7 @@ __all__ = [
     "decode_chunk",
     "encode_chunk",
     "group_record",
+    "read_length",
     "read_manifest",
     "statuses",
     "to_json",
@@ -179,6 +180,14 @@ def array_record(n_rows: int, n_targets: int, chunk_rows: int) -> bytes:
             "dimension_names": ["model", "target"],
         }
     )
+
+
+def read_length(data: bytes) -> int:
+    """Rows of an array by its ``zarr.json``, 0 if that is damaged: it can be written anew."""
+    try:
+        return int(json.loads(data)["shape"][0])
+    except (ValueError, KeyError, TypeError, IndexError):
+        return 0
 
 
 def group_record(manifest: dict[str, Any]) -> bytes:

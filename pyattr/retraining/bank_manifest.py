@@ -57,6 +57,8 @@ class Manifest:
         if self.design == "complement" and self.chunk_rows % 2:
             expected = "an even number with the complement design"
             raise bad_value("chunk_rows", expected, self.chunk_rows)
+        if not isinstance(self.recipe, Mapping):
+            raise bad_value("recipe", "a table", repr(self.recipe))
 
     def record(self) -> dict[str, Any]:
         """JSON values, as they lie in the bank."""

@@ -139,7 +139,8 @@ class Worker:
             )
         for failure in said:
             bank.note_failure(failure)
-        bank.put(task.seed, task.chunk, outputs)
+        if not bank.put(task.seed, task.chunk, outputs):
+            said = bank.withdraw(task.chunk, said)
         counts = Counter(failure.status.name.lower() for failure in said)
         return Done(task, dict(counts), f"row {said[0].row}: {said[0].message}" if said else "")
 

@@ -183,6 +183,18 @@ def test_every_finite_score_survives_the_file(tmp_path_factory, scores, method):
     assert_same(load_attribution(path), attribution)
 
 
+def test_one_attribution_is_one_file(tmp_path):
+    """Else two runs of a job could not be compared by their files, nor a file by its digest."""
+    contents = set()
+    for k in range(8):  # orders of 4 metadata, all alike by chance with probability 24^-7
+        make().save(tmp_path / str(k))
+        contents.add((tmp_path / str(k)).read_bytes())
+    assert len(contents) == 1
+    assert (
+        b'{"__metadata__":{"design":"iid","format":"pyattr-attribution","method":' in contents.pop()
+    )
+
+
 def test_failed_save_leaves_nothing_behind(tmp_path):
     target = tmp_path / "folder"
     target.mkdir()

@@ -140,6 +140,28 @@ def test_an_own_retrain_that_is_not_there(tmp_path, old, new, words):
 
 
 @pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("since = 2026-01-31", "since: expected .* text, got 2026-01-31"),
+        ("clip = inf", "clip: expected true or false, a finite number, or text, got inf"),
+        ("deep = { list = [1, nan] }", r"deep\.list: expected .*, got nan"),
+    ],
+)
+def test_settings_of_one_s_own_that_no_manifest_can_hold(tmp_path, settings, words):
+    """A text instead would be another setting with the same bank."""
+    path = write(tmp_path, OWN.replace("[models]", f"settings = {{ {settings} }}\n[models]"))
+    with pytest.raises(ValueError, match=rf"recipe\.settings\.{words}"):
+        bank_of(load_job(path))
+    assert not (tmp_path / "bank").exists()
+
+
+def test_settings_of_one_s_own_are_in_the_manifest(tmp_path):
+    path = write(tmp_path, OWN.replace("[models]", 'settings = { a = [1, { b = "é" }] }\n[models]'))
+    recipe = bank_of(load_job(path)).manifest.recipe
+    assert recipe["settings"] == {"a": [1, {"b": "é"}]}
+
+
+@pytest.mark.parametrize(
     ("old", "new", "words"),
     [
         ("n_steps = 10", "n_stepz = 10", r"recipe\.n_stepz: expected a setting of softmax: l2, "),

@@ -203,6 +203,8 @@ def test_records_are_plain_values():
         (number(2_340_000), "2.3e06"),
         (size(999), "999 B"),
         (size(128_272), "128 kB"),
+        (size(999.6), "1 kB"),
+        (size(999_600), "1 MB"),
         (size(2e19), "20,000 PB"),
         (duration(59.0), "59 s"),
         (duration(7200.0), "2 h"),

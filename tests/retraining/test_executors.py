@@ -131,6 +131,22 @@ def test_the_built_in_recipes_train_on_any_subset():
         make_recipe("resnet9", {})
 
 
+def test_a_failure_where_another_writer_was_first_leaves_nothing(tmp_path):
+    """One that another did not meet, as want of memory; the bank is that of the first writer alone."""
+    alone(tmp_path / "first")
+    bank = alone(tmp_path / "both")
+    other = Worker(Work(bank.url, Make("raising")))
+    counts = [other(Task(SEED, chunk)).n_failed for chunk in range(N_CHUNKS)]
+    assert files_of(tmp_path / "both") == files_of(tmp_path / "first")
+    assert counts == [{}] * N_CHUNKS  # of what is stored
+    # Of a row that failed for the first writer too, what it said stays.
+    bank = alone(tmp_path / "failed", "raising")
+    before = files_of(tmp_path / "failed")
+    again = Worker(Work(bank.url, Make("raising")))
+    assert [again(Task(SEED, chunk)).n_failed for chunk in range(N_CHUNKS)] != [{}] * N_CHUNKS
+    assert files_of(tmp_path / "failed") == before
+
+
 def test_a_trainer_that_never_works_stores_nothing(tmp_path):
     made(tmp_path)
     outcome = Worker(Work(str(tmp_path), Make("broken")))(Task(SEED, 0))
