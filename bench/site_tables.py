@@ -33,6 +33,7 @@ def table(header: Sequence[str], rows: Rows, measured: Mapping[str, Any]) -> str
     """A Markdown table; a line below says what it was measured on."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     text = "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+    text = re.sub(r"(?<=\d) (?=(?:×|ms|s|MB) )", "\u00a0", text)  # no line break before a unit
     versions = measured["versions"]
     return (
         f"{text}\n\n*{measured['device']}, {measured['n_threads']} of {measured['n_cores']} cores, "

@@ -284,6 +284,11 @@ def margins(logits: ArrayLike, labels: ArrayLike, kind: str = "logsumexp") -> ND
     (..., n_targets) float32
         Error bounds in ``csrc/margins.hpp``; the same bits for any number of threads and on any
         x86-64 processor. NaN logits give NaN.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, a label is no class, or `kind` is none of these.
     """
     if kind not in reference.MARGIN_KINDS:
         raise bad_value("kind", " or ".join(reference.MARGIN_KINDS), repr(kind))

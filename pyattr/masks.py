@@ -86,6 +86,16 @@ class Masks:
         Parameters
         ----------
         masks : (n_masks, n_train) bool
+            Which examples are in.
+
+        Returns
+        -------
+        Masks
+
+        Raises
+        ------
+        ValueError
+            If it is no matrix of booleans with a column or more.
         """
         array = np.asarray(masks)
         if array.dtype != np.bool_ or array.ndim != 2:
@@ -96,7 +106,22 @@ class Masks:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Masks]) -> Masks:
-        """Put the rows of several masks over the same examples one after the other."""
+        """Put the rows of several masks over the same examples one after the other.
+
+        Parameters
+        ----------
+        parts : sequence of Masks
+            One or more.
+
+        Returns
+        -------
+        Masks
+
+        Raises
+        ------
+        ValueError
+            If there are none, or they are over different numbers of examples.
+        """
         sizes = {part.n_train for part in parts}
         if len(sizes) != 1:
             raise bad_value("parts", "one or more masks of one n_train", sorted(sizes))
@@ -226,31 +251,36 @@ class Masks:
         return self._own(drawn, n)
 
     def expand(self, groups: ArrayLike) -> Masks:
-        """Turn masks over players into masks over their examples.
+        """Turn masks over groups of examples into masks over the examples.
 
         Parameters
         ----------
         groups : (n_examples,) int
-            ``groups[e]`` is the player (bit of these masks) that example e belongs to.
+            ``groups[e]`` is the group (bit of these masks) that example e belongs to.
 
         Returns
         -------
         Masks
-            (n_masks, n_examples): an example is in when its player is.
+            (n_masks, n_examples): an example is in when its group is.
+
+        Raises
+        ------
+        ValueError
+            If a group is none of these masks' bits.
         """
-        player = np.asarray(groups)
-        if player.ndim != 1 or player.dtype.kind not in "iu" or player.size == 0:
-            got = f"shape {player.shape} {player.dtype}"
+        group = np.asarray(groups)
+        if group.ndim != 1 or group.dtype.kind not in "iu" or group.size == 0:
+            got = f"shape {group.shape} {group.dtype}"
             raise bad_value("groups", "a non-empty vector of ints", got)
-        if player.min() < 0 or player.max() >= self._n_train:
-            got = f"{player.min()} to {player.max()}"
+        if group.min() < 0 or group.max() >= self._n_train:
+            got = f"{group.min()} to {group.max()}"
             raise bad_value("groups", f"values in [0, {self._n_train})", got)
-        packed = np.empty((self.n_masks, reference.row_bytes(player.size)), np.uint8)
-        step = max(1, _UNPACKED_BYTES // player.size)
+        packed = np.empty((self.n_masks, reference.row_bytes(group.size)), np.uint8)
+        step = max(1, _UNPACKED_BYTES // group.size)
         for j in range(0, self.n_masks, step):
             bits = reference.unpack(self._packed[j : j + step], self._n_train)
-            packed[j : j + step] = reference.pack(bits[:, player])
-        return self._own(packed, player.size)
+            packed[j : j + step] = reference.pack(bits[:, group])
+        return self._own(packed, group.size)
 
 
 def sample_masks(
@@ -280,6 +310,11 @@ def sample_masks(
     -------
     Masks
         The same bits on every machine.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or the complement design is asked for what it does not have.
     """
     p = check_probability("p", p)
     n_masks, n_train = check_count("n_masks", n_masks), check_count("n_train", n_train, 1)
@@ -315,5 +350,10 @@ def sample_seeds(n: int, seed: int = 0, first_row: int = 0) -> NDArray[np.uint64
     -------
     (n,) uint64
         The same on every machine.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
     """
     return kernels.sample_seeds(n, seed, first_row)

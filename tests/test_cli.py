@@ -169,7 +169,7 @@ def test_plan_prints_json() -> None:
     [
         (["--r2", "1.2"], "--r2: expected a share of Var f in (0, 1], got 1.2"),
         (["--p", "0"], "--p: expected a probability strictly between 0 and 1, got 0.0"),
-        (["--epsilon", "1"], "--epsilon: expected a probability strictly between 0 and 1, got 1.0"),
+        (["--epsilon", "1"], "--epsilon: expected a share of Var f below 1, got 1.0"),
         (["--n-targets", "0"], "--n-targets: expected a whole number of at least 1, got 0"),
         (["--prize", "-1"], "--prize: expected a finite amount of at least 0, got -1.0"),
         (["--seed-share", "0.5"], "--r2: expected at most 1 with seed_share and odd_weight"),

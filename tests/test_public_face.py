@@ -174,11 +174,15 @@ def test_a_verdict_in_a_notebook(verdict):
 def test_an_attribution_and_a_plan_in_a_notebook():
     error = np.full_like(WEIGHTS, 0.5)
     scores = pyattr.Attribution(
-        WEIGHTS, standard_error=error, method="<b>", details={"x": [np.nan] * 3}
+        WEIGHTS,
+        standard_error=error,
+        method="<b>",
+        details={"x": [np.nan] * 3, "converged": [1.0, 0.0, 1.0]},
     )
     shown = Cells(scores._repr_html_())
     assert "40 examples, 3 targets" in shown.text
-    assert "-1 to 1" in shown.text
+    assert "-1 to 1 output units" in shown.text
+    assert "2 of 3 targets" in shown.text
     assert "median 0.5" in shown.text
     assert "not known" in shown.text
     assert "b" not in shown.tags

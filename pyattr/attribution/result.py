@@ -38,10 +38,14 @@ Targets: TypeAlias = int | slice | list[int] | NDArray[np.integer[Any]] | NDArra
 class Attribution:
     """One score per training example and target; immutable.
 
+    ``scores[i, t]`` is what output t gains, in units of the output, when example i is in the subset:
+    predictions are ``intercept + Σ_i x_i scores[i]`` with x_i = 1 for an example that is in and 0 for one
+    that is not, which other docstrings call the 0/1 coding.
+
     Parameters
     ----------
     scores : (n_train, n_targets) array_like
-        Scores in the 0/1 coding; (n_train,) means one target. Copied to float32, finite.
+        In units of the output; (n_train,) means one target. Copied to float32, finite.
     intercept : (n_targets,) array_like, optional
         Prediction for the empty training set; zeros if not given. A scalar serves all targets.
     standard_error : (n_train, n_targets) array_like, optional
@@ -108,14 +112,17 @@ class Attribution:
             "scores": f"{self.n_train:,} examples, {self.n_targets:,} targets",
             "method": self.method,
             "masks": self.design,
-            "range of scores": f"{least:.3g} to {most:.3g}",
+            "range of scores": f"{least:.3g} to {most:.3g} output units",
         }
         columns: dict[str, NDArray[Any]] = dict(self.details)
         if self.standard_error is not None:
             columns = {"standard error": self.standard_error, **columns}
         for name, values in columns.items():
             known = values[np.isfinite(values)]
-            facts[name] = f"median {float(np.median(known)):.3g}" if known.size else "not known"
+            if known.size and np.isin(known, (0.0, 1.0)).all():  # yes or no
+                facts[name] = f"{int(known.sum()):,} of {self.n_targets:,} targets"
+            else:
+                facts[name] = f"median {np.median(known):.3g}" if known.size else "not known"
         return card("Attribution", facts)
 
     @property

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import sys
@@ -124,6 +125,19 @@ class Group(click.Group):
         """Parse the command line."""
         with _ended(None, "Interrupted."):
             return super().make_context(*arguments, **words)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; one that does not exist is answered with the nearest that does."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if not near:
+                raise
+            words = f"{error.message.rstrip('.')} (did you mean {near[0]!r}?)"
+            raise click.UsageError(words, error.ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Find the command and run it."""

@@ -87,7 +87,8 @@ __all__ = ["plan_command"]
 def plan_command(pilot: str | None, **options: Any) -> None:
     """Say what verifying scores will cost, by every method.
 
-    Recommends the cheapest, or none where verifying is not worth it. Trains nothing.
+    Recommends the cheapest, or none where verifying is not worth it. Trains nothing. Var f is the variance
+    of an output over random subsets and seeds.
 
     \b
     Example:

@@ -91,8 +91,8 @@ def serve_command(**options: Any) -> None:
 
     \b
     Example:
-      pyattr serve --attribution scores.safetensors --dataset digits --key prover \\
-        --verifier-key verifier.pub --state sessions
+      pyattr serve --attribution scores.safetensors --dataset digits \\
+        --key prover.key --verifier-key verifier.key.pub --state sessions
     """
     from pyattr.transport.listener import Address, is_loopback, listen, server_of
     from pyattr.transport.server import Limits, application

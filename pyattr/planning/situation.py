@@ -197,7 +197,6 @@ def _mean(outputs: npt.NDArray[np.float64]) -> float:
 
 def check_shares(epsilon: float, delta: float, p: float, bound: str) -> Criterion:
     """The criterion of a plan, ε below 1."""
-    check_probability("epsilon", epsilon)
     if bound not in PLANNED_BOUNDS:
         raise bad_value(
             "bound", f"one of {', '.join(PLANNED_BOUNDS)}: no others are planned", repr(bound)

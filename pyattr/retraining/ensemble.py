@@ -89,7 +89,7 @@ class Ensemble:
         The outputs are margins at these.
     test_labels : (n_targets,) int
     groups : (n_examples,) int, optional
-        ``groups[e]`` is the player that example e belongs to. Mask bits are then players: a bit puts in or
+        ``groups[e]`` is the group that example e belongs to. Mask bits are then groups: a bit puts in or
         leaves out all examples of one.
     device : str
         "cpu" or "cuda".
@@ -144,7 +144,7 @@ class Ensemble:
 
     @property
     def n_train(self) -> int:
-        """Number of mask bits: players with groups, else examples."""
+        """Number of mask bits: groups if there are any, else examples."""
         return self._pool.n_examples if self._groups is None else int(self._groups.max()) + 1
 
     @property

@@ -29,8 +29,8 @@ def check_groups(groups: ArrayLike, n_examples: int | None = None) -> NDArray[np
     Parameters
     ----------
     groups : (n_examples,) int
-        ``groups[e]`` is the player (mask bit) that example e belongs to; every player from 0 to the
-        largest owns an example.
+        ``groups[e]`` is the group (mask bit) that example e belongs to; every group from 0 to the
+        largest has an example.
     n_examples : int, optional
         The length to insist on.
 
@@ -49,10 +49,10 @@ def check_groups(groups: ArrayLike, n_examples: int | None = None) -> NDArray[np
         raise bad_value("groups", "a non-empty vector of integers", got)
     if n_examples is not None and array.size != n_examples:
         raise bad_value("groups", f"one entry for each of {n_examples} examples", array.size)
-    players = np.unique(array)
-    if players[0] != 0 or players[-1] != players.size - 1:
-        got = f"{players.size} different values from {players[0]} to {players[-1]}"
-        raise bad_value("groups", "players numbered 0, 1, 2, … without gaps", got)
+    found = np.unique(array)
+    if found[0] != 0 or found[-1] != found.size - 1:
+        got = f"{found.size} different values from {found[0]} to {found[-1]}"
+        raise bad_value("groups", "groups numbered 0, 1, 2, … without gaps", got)
     return array.astype(np.int64)
 
 
@@ -196,8 +196,8 @@ def retrain_with(train: Train, groups: ArrayLike | None = None, n_jobs: int = 1)
         `seed` an int in [0, 2^64); `outputs` (n_targets,) finite numbers, or one number. It should depend
         on these two alone.
     groups : (n_examples,) int, optional
-        ``groups[e]`` is the player that example e belongs to. Mask bits are then players, and `indices`
-        the examples of all players that are in.
+        ``groups[e]`` is the group that example e belongs to, its seller say. Mask bits are then groups, and
+        `indices` the examples of all groups that are in.
     n_jobs : int
         Processes to train in. With more than one, `train` must be importable (defined at the top level of
         a module), since it is sent to fresh processes. Outputs come back in the order of the rows and do
@@ -208,6 +208,12 @@ def retrain_with(train: Train, groups: ArrayLike | None = None, n_jobs: int = 1)
     PlainRetrain
         ``retrain(masks, seeds) -> (n, n_targets) float32``. It raises RuntimeError, naming row and seed,
         when `train` fails, and ValueError when outputs are not finite or change shape.
+
+    Raises
+    ------
+    ValueError
+        If `train` is no function, or cannot be sent to other processes and `n_jobs` is above 1, or `groups`
+        are not numbered 0, 1, 2, … without gaps.
 
     Examples
     --------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pyattr.errors import bad_value
+from pyattr.errors import bad_value, check_count
 from pyattr.notebook import card
 from pyattr.verification.bounds import Interval
 from pyattr.verification.labelled import to_dataframe, to_xarray
@@ -112,11 +112,22 @@ class Verdict:
         gap beside a mere estimate of Var f. So a target's error fails to be covered with the
         probabilities of both limits.
 
+        Parameters
+        ----------
+        n_members : int
+            Examples of the group, at least 1.
+
+        Returns
+        -------
+        (n_targets,) float64
+            In units of the output; infinite where nothing is known.
+
         Raises
         ------
         ValueError
-            If the verdict is one of another method: it has no limits of the gap.
+            If `n_members` is not that, or the verdict is one of another method: it has no limits of the gap.
         """
+        n_members = check_count("n_members", n_members, 1)
         if self.method != "gap":
             raise bad_value("verdict", "one of method 'gap'", f"one of method {self.method!r}")
         # A check that failed says nothing of Var f either.

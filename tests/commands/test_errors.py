@@ -77,7 +77,8 @@ def refused(*words):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["sesion"], "No such command 'sesion'"),
+        (["sesion"], "No such command 'sesion' (did you mean 'session'?); see"),
+        (["xyzzy"], "No such command 'xyzzy'; see"),
         (["session", "begin"], "No such command 'begin'"),
         (["plan"], "Missing option '--n-train'"),
         (["plan", "--n-train", "many"], "'--n-train': 'many' is not a valid integer"),

@@ -68,7 +68,7 @@ def test_files_say_who_owns_what(tmp_path, heading):
     ("name", "content", "words"),
     [
         ("o.csv", "0\n1\n", "expected one entry for each of 3 examples, got 2"),
-        ("o.csv", "0\n2\n2\n", "expected players numbered 0, 1, 2, … without gaps"),
+        ("o.csv", "0\n2\n2\n", "expected groups numbered 0, 1, 2, … without gaps"),
         ("o.csv", "0\nx\n1\n", "expected the number of a seller, got .*line 2: 'x'"),
         ("o.csv", "seller\n0\n-1\n1\n", "expected the number of a seller, got .*line 3: '-1'"),
         ("o.csv", f"0\n{10**19}\n1\n", "expected the number of a seller, got .*line 2: '1000"),

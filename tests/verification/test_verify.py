@@ -334,6 +334,10 @@ def test_small_units_and_pay():
     verdict = verify(function, with_gap(function, 0.01), seed=2)
     error = np.abs((with_gap(function, 0.01).scores - function.best.scores)[:20].sum())
     assert error <= verdict.pay_error(20)[0] < 20
+    with pytest.raises(
+        ValueError, match="n_members: expected a whole number of at least 1, got -1"
+    ):
+        verdict.pay_error(-1)
     assert verdict.details["epsilon_share_of_linear"][0] == pytest.approx(0.05, rel=0.3)
 
 
