@@ -13,10 +13,12 @@ from click.testing import CliRunner
 from pyattr.cli import main
 from pyattr.datasets import load
 from pyattr.jobs import Source, load_job
+from pyattr.jobs.job import Fit, Models
 from pyattr.jobs.job_file import KINDS
 from pyattr.jobs.source import dataset_of
 from pyattr.jobs.training import bank_of
 from pyattr.retraining.worker import Done, Task, Work, Worker
+from pyattr.subject.data import Data
 
 GOOD = """\
 bank = "here"
@@ -260,6 +262,56 @@ def test_errors_name_line_key_what_was_expected_and_what_came(tmp_path, old, new
         load_job(path)
     where = path if line is None else f"{path}, line {line}"
     assert str(caught.value).startswith(f"{where}: {said}")
+
+
+VALUES = (
+    '"x"', '""', '"a\\u0000`$.[0]"', "3", "-1", "1.5", "nan", "-inf", "true", "[]", "[1]", "[[1]]", "{}",
+    "{ a = 1 }", "[{ a = 1 }]", "2020-01-01", "07:32:00", f"{10**30}",
+)  # fmt: skip
+KEYS = [
+    *(f"data.{name}" for name in Data.__struct_fields__),
+    *(f"models.{name}" for name in Models.__struct_fields__),
+    *(f"fit.{name}" for name in Fit.__struct_fields__),
+    *("recipe.kind", "recipe.device", "recipe.n_steps", "bank", "out", "folder", "file", "text"),
+    *(
+        "data",
+        "models",
+        "fit",
+        "recipe",
+        "else",
+        '"a.b"',
+        "data.else",
+        '"`"',
+        "models.'é - at `$.p'",
+    ),
+]
+
+
+def refused(path):
+    try:
+        load_job(path)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_whatever_a_key_says_is_taken_or_refused_by_file_and_key(tmp_path, key):
+    good = {"data.name": '"digits"', "recipe.kind": '"softmax"', "models.count": "64"}
+    n_refused = 0
+    for value in VALUES:
+        keys = {name: said for name, said in good.items() if not name.startswith(f"{key}.")}
+        lines = [f"{name} = {said}" for name, said in (keys | {key: value}).items()]
+        path = write(tmp_path, "\n".join(lines) + "\n")
+        said = refused(path)
+        if said is not None:
+            found = re.fullmatch(
+                r"(.*?)(, line \d+)?: ([^:]+): expected .*, got .*", said, re.DOTALL
+            )
+            assert found, said
+            assert found[1] == str(path)
+            n_refused += 1
+    assert n_refused > 2 or key.startswith("recipe.n")
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):
