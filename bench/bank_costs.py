@@ -254,20 +254,18 @@ kind = "softmax"
 count = {count}
 held_out = 0
 seed = {seed}
-chunk = {chunk}
+{chunk}
 """
-CHUNKS = (
-    32,
-    256,
-)  # models to a task: what jobs take of their own, and what takes a tenth of a second
+# Models to a task: what jobs take of their own, and the trainer's block, which takes a hundredth of a second.
+CHUNKS = {"chunks that jobs choose": "", "chunks of 32": "chunk = 32"}
 
 
 def executors(folder: str, rounds: int, n_workers: int) -> dict[str, Any]:
     """Both executors at each size of chunks."""
-    return {f"chunks of {size}": at_chunks(size, folder, rounds, n_workers) for size in CHUNKS}
+    return {name: at_chunks(line, folder, rounds, n_workers) for name, line in CHUNKS.items()}
 
 
-def at_chunks(size: int, folder: str, rounds: int, n_workers: int) -> dict[str, Any]:
+def at_chunks(line: str, folder: str, rounds: int, n_workers: int) -> dict[str, Any]:
     """Models/s of softmax regressions on digits, by the same worker under both executors.
 
     One after the other, which is first in turn: the share is the median over these pairs, so that a machine
@@ -278,13 +276,15 @@ def at_chunks(size: int, folder: str, rounds: int, n_workers: int) -> dict[str, 
     from pyattr.retraining.scheduling import Progress
 
     rates: dict[str, list[float]] = {"local": [], "ray": []}
+    size = 0
     for seed in range(rounds):
         for kind in ("local", "ray") if seed % 2 == 0 else ("ray", "local"):
             with tempfile.TemporaryDirectory(dir=folder) as where:
                 path = Path(where, "job.toml")
-                path.write_text(JOB.format(count=N_MODELS, seed=seed, chunk=size))
+                path.write_text(JOB.format(count=N_MODELS, seed=seed, chunk=line))
                 last: list[Progress] = []
-                jobs.train(jobs.load_job(path), Executor(kind, n_workers), last.append)
+                bank = jobs.train(jobs.load_job(path), Executor(kind, n_workers), last.append)
+                size = bank.manifest.chunk_rows
                 assert last[-1].n_done == N_MODELS
                 rates[kind].append(last[-1].models_per_second)
     medians = {kind: statistics.median(values) for kind, values in rates.items()}
@@ -293,5 +293,6 @@ def at_chunks(size: int, folder: str, rounds: int, n_workers: int) -> dict[str, 
         "models_per_s": medians,
         "all": rates,
         "n_workers": n_workers,
+        "models_per_chunk": size,
         "ray_share_of_local": statistics.median(shares),
     }

@@ -191,7 +191,9 @@ def _named_job(source: str) -> Job:
     if source.endswith(".toml"):
         from pyattr.jobs import load_job, training_of
 
-        return training_of(load_job(source)).described()
+        job = load_job(source)
+        with job.placed():
+            return training_of(job).described()
     from pyattr.transport.job import imported_job
 
     _look_here()

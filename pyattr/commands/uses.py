@@ -215,7 +215,7 @@ def _found(file: Path, scores: Attribution, unverified: bool) -> Certificate | N
             raise bad_value("verdict", "one about these very scores", f"{file}, {doubt}")
     except (ValueError, OSError) as error:
         if unverified:
-            say(f"Not used: {one_line(error).rpartition(', got ')[2]}.")
+            say(f"Not used: {one_line(error).partition(', got ')[2]}.")
             return None
         advice = "name another by --verdict, or --unverified uses the scores without"
         raise ValueError(f"{one_line(error)}; {advice}") from error

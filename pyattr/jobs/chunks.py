@@ -18,7 +18,7 @@ _LEAST: Final = 16  # for recipes that train one model at a time; enough for all
 _MOST: Final = 1 << 10  # models
 _MOST_WORK: Final = 1 << 34  # multiply-adds: 0.1 to 0.5 s of a core
 _MOST_OUTPUTS: Final = 1 << 24  # 64 MiB
-_SHARE: Final = 32  # of `models.count`, which is rounded up to whole chunks
+_SHARE: Final = 16  # of `models.count`, which is rounded up to whole chunks
 
 
 class Trains(Protocol):
@@ -38,7 +38,7 @@ def usual_chunk(retrain: Trains, models: Models) -> int:
     """Choose the size of a new bank's chunks.
 
     A block of the trainer (16 models at least, `models.count` at most, even in the complement design),
-    doubled as long as the chunk keeps to 2^34 multiply-adds, 1,024 models, 2^24 outputs and a 32nd of
+    doubled as long as the chunk keeps to 2^34 multiply-adds, 1,024 models, 2^24 outputs and a 16th of
     `models.count`. Where the work of a model is not known the block is not doubled.
 
     Parameters

@@ -11,8 +11,8 @@ import msgspec
 
 from pyattr.attribution.estimators import check_lambdas
 from pyattr.errors import bad_value, check_count, check_probability, did_you_mean, one_of
-from pyattr.jobs.job import NOT_KEYS, OWN, Job, Models
-from pyattr.jobs.misfits import NONE, misfit, no_toml, shown, unknown_key
+from pyattr.jobs.job import OWN, Job, Models
+from pyattr.jobs.misfits import NONE, misfit, no_toml, refuse_unknown, shown, unknown_key
 from pyattr.jobs.places import placed
 from pyattr.subject.data import Data
 from pyattr.subject.own_code import is_name
@@ -51,9 +51,7 @@ def load_job(path: str | os.PathLike[str]) -> Job:
     text, values = _read(file)
     place = {"folder": str(file.absolute().parent), "file": str(file), "text": text}
     with placed(str(file), text):
-        for name in NOT_KEYS:
-            if name in values:
-                raise unknown_key(name, Job.__struct_fields__)
+        refuse_unknown(values, Job)
         try:
             job = msgspec.convert({**values, **place}, Job)
         except msgspec.ValidationError as error:

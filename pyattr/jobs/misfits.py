@@ -14,7 +14,7 @@ from pyattr.errors import bad_value, did_you_mean, one_of
 from pyattr.jobs.job import NOT_KEYS
 from pyattr.jobs.places import value_at
 
-__all__ = ["NONE", "misfit", "no_toml", "shown", "unknown_key"]
+__all__ = ["NONE", "misfit", "no_toml", "refuse_unknown", "shown", "unknown_key"]
 
 NONE: Final = "none"  # what a key has that is not there
 _MOST_SHOWN: Final = 80  # characters of a value
@@ -28,8 +28,29 @@ _WORDS: Final = (
 )
 
 
+def refuse_unknown(values: dict[str, Any], schema: type) -> None:
+    """Refuse keys that a job has not, in whatever table.
+
+    Raises
+    ------
+    ValueError
+        If there is one; the message names those that there are.
+    """
+    _refuse_unknown("", values, _struct(schema, ()))
+
+
+def _refuse_unknown(table: str, values: dict[str, Any], struct: inspect.StructType) -> None:
+    kinds = {field.name: _plain(field.type) for field in struct.fields}
+    for name, value in values.items():
+        if name not in kinds or name in NOT_KEYS:
+            raise unknown_key(f"{table}{name}", kinds)
+        kind = kinds[name]
+        if isinstance(kind, inspect.StructType) and isinstance(value, dict):
+            _refuse_unknown(f"{table}{name}.", value, kind)
+
+
 def misfit(error: msgspec.ValidationError, values: dict[str, Any], schema: type) -> ValueError:
-    """Say what does not fit the types of a job.
+    """Say what is missing or does not fit the types of a job, whose keys are all known.
 
     Parameters
     ----------
@@ -41,14 +62,11 @@ def misfit(error: msgspec.ValidationError, values: dict[str, Any], schema: type)
     """
     said, _, place = str(error).partition(" - at `$")
     path = [name for name in re.sub(r"\[.*", "", place.strip("`")).split(".") if name]
-    found = re.search(r"(unknown|missing required) field `(.*)`", said)
+    found = re.search(r"missing required field `(.*)`", said)
     if found is None:
         return _wrong_value(path, values, schema)
-    fields = {field.name: field for field in _struct(schema, path).fields}
-    key = [*path, found[2]]
-    if found[1] == "unknown":
-        return unknown_key(".".join(key), fields)
-    return bad_value(".".join(key), _expected(fields[key[-1]].type), NONE)
+    (field,) = (f for f in _struct(schema, path).fields if f.name == found[1])
+    return bad_value(".".join([*path, field.name]), _expected(field.type), NONE)
 
 
 def unknown_key(key: str, known: Iterable[str]) -> ValueError:

@@ -19,6 +19,8 @@ from pyattr.retraining.worker import Task, Work
 
 __all__ = ["Part", "bank_of", "parts_of", "retry", "train"]
 
+# Keys of a job file, by the entries of a manifest.
+_KEYS = {"p": "models.p", "design": "models.design", "chunk_rows": "models.chunk"}
 _RETRIED = (Status.FAILED, Status.DIED)
 
 
@@ -48,18 +50,35 @@ def bank_of(job: Job) -> Bank:
     OSError
         If it cannot be written.
     """
-    retrain = Source(job)()
-    models = job.models
-    chunk = models.chunk
-    if chunk is None:
+    with job.placed():
+        retrain, models = Source(job)(), job.models
+        chunk = models.chunk
+        if chunk is None:
+            try:
+                chunk = Bank.open(job.bank_url).manifest.chunk_rows
+            except FileNotFoundError:
+                chunk = usual_chunk(retrain, models)
+        record = retrain.recipe_record()
+        sizes = retrain.n_train, retrain.n_targets
+        manifest = Manifest(*sizes, models.p, models.design, chunk, record)
         try:
-            chunk = Bank.open(job.bank_url).manifest.chunk_rows
-        except FileNotFoundError:
-            chunk = usual_chunk(retrain, models)
-    record = retrain.recipe_record()
-    sizes = retrain.n_train, retrain.n_targets
-    manifest = Manifest(*sizes, models.p, models.design, chunk, record)
-    return Bank.create(job.bank_url, manifest)
+            return Bank.create(job.bank_url, manifest)
+        except ValueError as error:
+            raise ValueError(_by_key(job, str(error))) from error
+
+
+def _by_key(job: Job, said: str) -> str:
+    """What a bank says of another manifest, by the key of the job file that differs, if one does."""
+    where = f"{job.bank_url}: "
+    entry, colon, told = said.removeprefix(where).partition(": ")
+    sizes = "recipe" if job.data is None else "data"
+    bits = "n_train" if job.data is None or job.data.sellers is None else "sellers"
+    keys = _KEYS | {"n_train": f"{sizes}.{bits}", "n_targets": f"{sizes}.n_targets"}
+    key = keys.get(entry, entry.replace("recipe.recipe.", "recipe."))
+    table, _, name = key.partition(".")
+    values = job.recipe if table == "recipe" else getattr(job, table, None)
+    there = name.partition(".")[0] in values if isinstance(values, dict) else values is not None
+    return f"{key}{colon}{told} than {job.bank_url}" if said.startswith(where) and there else said
 
 
 def parts_of(job: Job, bank: Bank) -> list[Part]:

@@ -77,9 +77,10 @@ class Manifest:
         Raises
         ------
         ValueError
-            If they differ; the message names the first entry that does.
+            If they differ; the message names the first entry that does, a recipe's kind before its settings.
         """
-        for entry, stored, other in _differences("", self.record(), wanted.record()):
+        found = list(_differences("", self.record(), wanted.record()))
+        for entry, stored, other in sorted(found, key=lambda one: not one[0].endswith("kind")):
             expected = f"{stored!r} as in the bank's manifest"
             got = f"{other!r}; other models need another bank"
             raise bad_value(f"{where}: {entry}", expected, got)

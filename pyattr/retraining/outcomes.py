@@ -84,8 +84,8 @@ class _WrongShapeError(ValueError):
 def _trained(retrain: Retrain, masks: Masks, seeds: NDArray[np.uint64], n_targets: int) -> Float32:
     outputs = np.asarray(retrain(masks, seeds))
     if outputs.shape != (len(masks), n_targets):
-        expected = f"({len(masks)}, {n_targets}), a row for each mask and a column for each target"
-        raise _WrongShapeError(f"outputs: expected shape {expected}, got {outputs.shape}")
+        expected = f"shape ({len(masks)}, {n_targets})"
+        raise _WrongShapeError(f"outputs: expected {expected}, got {outputs.shape}")
     if outputs.dtype.kind not in "biuf":
         raise _WrongShapeError(f"outputs: expected real numbers, got {outputs.dtype}")
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinity, and so diverged

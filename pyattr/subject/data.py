@@ -75,6 +75,8 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         except ValueError as error:
             name, colon, said = str(error).partition(": ")
             own = {"n_test": "n_targets", "size": "pool"}.get(name, name)
+            if own not in self.__struct_fields__:  # a file of the dataset
+                raise ValueError(f"path: {error}") from error
             raise ValueError(f"{own}{colon}{said}") from error
 
     def owners(self, dataset: Dataset, folder: str = "") -> NDArray[np.int64] | None:

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 import pyattr
 from pyattr.cli import main
 from pyattr.uses import Certificate
+from pyattr.uses.certificate import scores_digest
 
 JOB = """\
 [recipe]
@@ -147,9 +148,47 @@ def test_a_verdict_is_kept_and_found_beside_the_scores(place, tmp_path):
     shutil.copy(place / "half.safetensors", published)
     refused = call("price", published, "--budget", 1)
     assert refused.exit_code == 3
-    assert "got a verdict about other scores" in refused.stderr
-    allowed = json.loads(call("price", published, "--budget", 1, "--unverified", "--json").stdout)
-    assert not allowed["verified"]
+    found = published.with_name("verdict.json")
+    digests = [
+        scores_digest(pyattr.load_attribution(place / f"{n}.safetensors").scores)
+        for n in ("scores", "half")
+    ]
+    said = (
+        f"{found}, a verdict about other scores ({digests[0][:12]}…, and these have the digest "
+        f"{digests[1][:12]}…)"
+    )
+    assert f"got {said}; name another by --verdict, or --unverified uses" in refused.stderr
+    allowed = call("price", published, "--budget", 1, "--unverified", "--json")
+    assert allowed.exit_code == 0
+    assert allowed.stderr.startswith(f"Not used: {said}.\n")
+    assert not json.loads(allowed.stdout)["verified"]
+
+
+def test_what_lies_beside_scores_does_not_block_who_asked_for_unverified_ones(place, tmp_path):
+    shutil.copy(place / "half.safetensors", tmp_path / "scores.safetensors")
+    found = tmp_path / "verdict.json"
+    other = Certificate.of(verdict_of(pyattr.Attribution(np.ones((3, 2))), 0.1))
+    other.save(found)
+    for content in (found.read_bytes(), found.read_bytes()[:40], b"\xff", b"[]", b""):
+        found.write_bytes(content)
+        refused = price(tmp_path)
+        assert (refused.exit_code, refused.stdout) == (3, "")
+        assert f"got {found}, " in refused.stderr
+        assert (
+            "name another by --verdict, or --unverified uses the scores without" in refused.stderr
+        )
+        allowed = price(tmp_path, "--unverified")
+        assert allowed.exit_code == 0
+        assert f"Not used: {found}, " in allowed.stderr
+        assert "No limits: the scores are unverified: no verdict." in allowed.stdout
+        assert select(tmp_path, "--unverified").exit_code == 0
+        # One that is named is to be used.
+        assert price(tmp_path, "--verdict", found).exit_code == 3
+    # Of an ABORT about these very scores nobody is kept in the dark.
+    call("check", place / "job.toml", "--seed", 1, "--attribution", tmp_path / "scores.safetensors")
+    allowed = price(tmp_path, "--unverified")
+    assert f"By {found}" in allowed.stderr
+    assert "No limits: the scores are unverified: ABORT of method 'gap'." in allowed.stdout
 
 
 def test_unverified_scores_need_a_word(place, tmp_path):
@@ -302,11 +341,14 @@ def test_help_fits_a_screen_and_has_an_example(command):
     assert any(f"pyattr {command} " in line for line in lines)
 
 
-def test_an_interrupt_says_that_nothing_was_kept(place, monkeypatch):
+def test_an_interrupt_says_what_is_kept(place, monkeypatch):
     def interrupted(*arguments, **words):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pyattr.verification.verify", interrupted)
+    monkeypatch.setattr("pyattr.jobs.check.verify", interrupted)
     result = call("check", place / "job.toml", "--out", place / "none.json")
-    assert (result.exit_code, result.stderr) == (130, "Interrupted; nothing was kept.\n")
-    assert not (place / "none.json").exists()
+    assert (result.exit_code, result.stderr) == (
+        130,
+        "Interrupted; what was trained is kept, and the same command goes on.\n",
+    )
+    assert not list(place.glob("none*"))  # nothing was trained

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from click.testing import CliRunner
 from pyattr.cli import main
 from pyattr.datasets import load
 from pyattr.jobs import Source, load_job
+from pyattr.jobs.job import Fit, Models
+from pyattr.jobs.job_file import KINDS
 from pyattr.jobs.source import dataset_of
 from pyattr.jobs.training import bank_of
 from pyattr.retraining.worker import Done, Task, Work, Worker
+from pyattr.subject.data import Data
 from pyattr.subject.words import differing_words
 
 GOOD = """\
@@ -51,53 +55,284 @@ def test_defaults_and_paths(tmp_path):
     assert away.bank_url == "s3://bucket/x"
 
 
+NAMES = "expected 'cifar10', 'digits' or 'fashion-mnist'"
+
+
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("old", "new", "line", "said"),
     [
-        ("count = 64", 'count = "64"', "line 13: models.count: expected 'int', got 'str'"),
-        ("count = 64", "count = 1", "line 13: models.count: expected a whole number of at least 2"),
-        ("count = 64", "cuont = 64", "line 13: models.cuont: unknown key; did you mean 'count'?"),
-        ("count = 64\n", "", "models.count: needed, and not there"),
-        ("held_out = 0", "p = 1.5", "line 14: models.p: expected a probability"),
-        ("held_out = 0", 'p = 0.3\ndesign = "complement"', "line 14: models.p: expected 1/2 with"),
-        ("held_out = 0", 'chunk = 3\ndesign = "complement"', "line 14: models.chunk: expected an even"),
-        ("held_out = 0", 'design = "other"', "line 14: models.design: invalid enum value 'other'"),
-        ("held_out = 0", "seed = -1", "line 14: models.seed: expected a number from 0 to"),
-        ("held_out = 0", "held_out_seed = 0", "line 14: models.held_out_seed: expected another"),
-        ('name = "digits"', 'name = "digits"\npool = 0', "line 5: data.pool: expected a whole number of at"),
-        ('name = "digits"', 'name = "digits"\nfeed = "disk"', "line 5: data.feed: invalid enum value 'disk'"),
-        ('name = "digits"', 'name = "digits"\nfeed = "ffcv"', "line 5: data.feed: expected 'memory' unless"),
-        ("n_train = 50", "sellers = 1", "line 5: data.sellers: expected a whole number of at least 2"),
-        ("n_train = 50", "sellers = 2.5", "line 5: data.sellers: expected 'int | str | null'"),
-        ("n_train = 50", 'seller_skew = "label"', "data.sellers: expected a number to go with"),
+        ("count = 64", 'count = "64"', 13, "models.count: expected a whole number, got '64'"),
+        ("count = 64", "count = 64.0", 13, "models.count: expected a whole number, got 64.0"),
+        ("count = 64", "count = true", 13, "models.count: expected a whole number, got true"),
+        (
+            "count = 64",
+            "count = 1",
+            13,
+            "models.count: expected a whole number of at least 2, got 1",
+        ),
+        (
+            "count = 64",
+            "cuont = 64",
+            13,
+            "models.cuont: expected one of the keys count, held_out, p, design, seed, held_out_seed, chunk, "
+            "got another; did you mean 'count'?",
+        ),
+        ("count = 64\n", "", 12, "models.count: expected a whole number, got none"),
+        (
+            "held_out = 0",
+            "p = 1.5",
+            14,
+            "models.p: expected a probability strictly between 0 and 1, got 1.5",
+        ),
+        ("held_out = 0", 'p = "half"', 14, "models.p: expected a number, got 'half'"),
+        ("held_out = 0", 'p = 0.3\ndesign = "complement"', 14, "models.p: expected 1/2 with"),
+        ("held_out = 0", 'chunk = 3\ndesign = "complement"', 14, "models.chunk: expected an even"),
+        (
+            "held_out = 0",
+            "chunk = 9_000_000",
+            14,
+            "models.chunk: expected at most 1,048,576, got 9000000",
+        ),
+        (
+            "held_out = 0",
+            'design = "compliment"',
+            14,
+            "models.design: expected 'complement' or 'iid', got 'compliment'; "
+            "did you mean 'complement'?",
+        ),
+        (
+            "held_out = 0",
+            "seed = -1",
+            14,
+            "models.seed: expected a whole number of at least 0, got -1",
+        ),
+        ("held_out = 0", f"seed = {2**64}", 14, "models.seed: expected "),
+        (
+            "held_out = 0",
+            f"seed = {2**64 - 1}",
+            14,
+            "models.seed: expected a smaller one, or models.held_out",
+        ),
+        ("held_out = 0", "held_out_seed = 0", 14, "models.held_out_seed: expected another"),
+        (
+            'name = "digits"',
+            'name = "digits"\npool = 0',
+            5,
+            "data.pool: expected a whole number of at",
+        ),
+        (
+            'name = "digits"',
+            'name = "digits"\nfeed = "disk"',
+            5,
+            "data.feed: expected 'ffcv' or 'memory', got 'disk'",
+        ),
+        (
+            'name = "digits"',
+            'name = "digits"\nfeed = "ffcv"',
+            5,
+            "data.feed: expected 'memory' unless",
+        ),
+        ("n_train = 50", "sellers = 1", 5, "data.sellers: expected a whole number of at least 2"),
+        (
+            "n_train = 50",
+            "sellers = 2.5",
+            5,
+            "data.sellers: expected a whole number or text in quotation marks, got 2.5",
+        ),
+        ("n_train = 50", 'seller_skew = "label"', 3, "data.sellers: expected a number to go with"),
         (
             "n_train = 50",
             'sellers = "o.csv"\nseller_skew = "label"',
-            "line 5: data.sellers: .* got a file, which says who owns what",
+            5,
+            "data.sellers: expected a number to go with data.seller_skew, got a file, which says who owns",
         ),
         (
             "n_train = 50",
-            'sellers = 5\nseller_skew = "size"',
-            "line 6: data.seller_skew: invalid enum value 'size'",
+            'sellers = 5\nseller_skew = "lable"',
+            6,
+            "data.seller_skew: expected 'label' or 'none', got 'lable'; did you mean 'label'?",
         ),
-        ("[models]", "[model]", "line 12: model: unknown key; did you mean 'models'?"),
-        ('name = "digits"', 'name = "mnist"', "line 4: data.name: invalid enum value 'mnist'"),
-        ('bank = "here"', "bank = 3", "line 1: bank: expected 'str', got 'int'"),
-        ('bank = "here"', 'folder = "here"', "line 1: folder: expected no such key"),
-        ('kind = "softmax"', "", "recipe.kind: expected the name of a recipe, got none"),
-        ('kind = "softmax"', 'kind = "own"', "line 3: data: expected a table unless"),
-        ("[fit]", "[fit]", None),
-        ("[models]", "[fit]\nmethod = 3\n[models]", "line 13: fit.method: expected 'str', got 'int'"),
-        ("[models]", "[models", "expected a TOML file, got .* line 12"),
+        (
+            "[models]",
+            "[model]",
+            12,
+            "model: expected one of the keys recipe, models, data, fit, bank, out, got another; "
+            "did you mean 'models'?",
+        ),
+        ("[models]", "[[models]]", 12, "models: expected a table, got several tables"),
+        ("[models]\ncount = 64\nheld_out = 0\n", "", None, "models: expected a table, got none"),
+        ('"digits"', '"digitz"', 4, f"data.name: {NAMES}, got 'digitz'; did you mean 'digits'?"),
+        ('"digits"', '"CIFAR10"', 4, f"data.name: {NAMES}, got 'CIFAR10'; did you mean 'cifar10'?"),
+        ('"digits"', '"imagenet"', 4, f"data.name: {NAMES}, got 'imagenet'"),
+        ('name = "digits"', "", 3, f"data.name: {NAMES}, got none"),
+        ('bank = "here"', "bank = 3", 1, "bank: expected text in quotation marks, got 3"),
+        ('bank = "here"', 'bank = ""', 1, "bank: expected the name of a folder, got ''"),
+        ('bank = "here"', 'folder = "here"', 1, "folder: expected one of the keys recipe, models"),
+        (
+            'bank = "here"',
+            f"bank = {'[' * 30}1{']' * 30}",
+            1,
+            "bank: expected text in quotation marks, got [[",
+        ),
+        (
+            'kind = "softmax"',
+            "",
+            8,
+            "recipe.kind: expected 'softmax', 'mlp', 'resnet9' or 'own', got none",
+        ),
+        (
+            'kind = "softmax"',
+            'kind = "Softmaxx"',
+            9,
+            "recipe.kind: expected 'softmax', 'mlp', 'resnet9' or 'own', got 'Softmaxx'; "
+            "did you mean 'softmax'?",
+        ),
+        (
+            'kind = "softmax"',
+            "kind = 3",
+            9,
+            "recipe.kind: expected 'softmax', 'mlp', 'resnet9' or 'own', got 3",
+        ),
+        (
+            'kind = "softmax"',
+            'kind = "own"',
+            3,
+            "data: expected no such table with recipe.kind = 'own'",
+        ),
+        ("n_steps = 10", "device = 3", 10, "recipe.device: expected 'cpu' or 'cuda', got 3"),
+        (
+            GOOD[GOOD.index("[data]") : GOOD.index("[recipe]")],
+            "",
+            None,
+            "data: expected a table that says what",
+        ),
+        (
+            "[models]",
+            '[fit]\nmethod = "lass"\n[models]',
+            13,
+            "fit.method: expected 'bayes', 'influence', 'lasso', 'ols' or 'ridge', got 'lass'; "
+            "did you mean 'lasso'?",
+        ),
+        (
+            "[models]",
+            '[fit]\nmethod = "ridge"\nlambdas = [1, "b"]\n[models]',
+            14,
+            "fit.lambdas: expected a list of numbers, got [1, 'b']",
+        ),
+        (
+            "[models]",
+            '[fit]\nmethod = "ridge"\nlambdas = [\n  1.0,\n  -1.0,\n]\n[models]',
+            14,
+            "fit.lambdas: expected finite numbers above 0 in one dimension, got [1.0, -1.0]",
+        ),
+        (
+            "[models]",
+            "[fit]\nlambdas = [1.0]\n[models]",
+            13,
+            "fit.lambdas: expected none for method 'bayes'",
+        ),
+        (
+            "[models]",
+            "[models",
+            12,
+            "expected TOML, got '[models' (expected ']' at the end of a table declaration at column 8)",
+        ),
+        (
+            '"digits"',
+            "digits",
+            4,
+            "expected TOML, got 'name = digits' (invalid value at column 8); text stands in quotation marks",
+        ),
+        (
+            "n_targets = 4",
+            "n_train = 4",
+            6,
+            "expected TOML, got 'n_train = 4' (this key is there already at column 12)",
+        ),
+        (
+            "held_out = 0\n",
+            "held_out",
+            14,
+            "expected TOML, got 'held_out' (expected '=' after a key",
+        ),
     ],
-)  # fmt: skip
-def test_errors_name_line_and_key(tmp_path, old, new, words):
+)
+def test_errors_name_line_key_what_was_expected_and_what_came(tmp_path, old, new, line, said):
     path = write(tmp_path, GOOD.replace(old, new))
-    if words is None:
+    with pytest.raises(ValueError, match="expected") as caught:
         load_job(path)
-        return
-    with pytest.raises(ValueError, match=rf"job\.toml.*{words}"):
+    where = path if line is None else f"{path}, line {line}"
+    assert str(caught.value).startswith(f"{where}: {said}")
+
+
+VALUES = (
+    '"x"', '""', '"a\\u0000`$.[0]"', "3", "-1", "1.5", "nan", "-inf", "true", "[]", "[1]", "[[1]]", "{}",
+    "{ a = 1 }", "[{ a = 1 }]", "2020-01-01", "07:32:00", f"{10**30}",
+)  # fmt: skip
+KEYS = [
+    *(f"data.{name}" for name in Data.__struct_fields__),
+    *(f"models.{name}" for name in Models.__struct_fields__),
+    *(f"fit.{name}" for name in Fit.__struct_fields__),
+    *("recipe.kind", "recipe.device", "recipe.n_steps", "bank", "out", "folder", "file", "text"),
+    *(
+        "data",
+        "models",
+        "fit",
+        "recipe",
+        "else",
+        '"a.b"',
+        "data.else",
+        '"`"',
+        "models.'é - at `$.p'",
+    ),
+]
+
+
+def refused(path):
+    try:
         load_job(path)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_whatever_a_key_says_is_taken_or_refused_by_file_and_key(tmp_path, key):
+    good = {"data.name": '"digits"', "recipe.kind": '"softmax"', "models.count": "64"}
+    n_refused = 0
+    for value in VALUES:
+        keys = {name: said for name, said in good.items() if not name.startswith(f"{key}.")}
+        lines = [f"{name} = {said}" for name, said in (keys | {key: value}).items()]
+        path = write(tmp_path, "\n".join(lines) + "\n")
+        said = refused(path)
+        if said is not None:
+            found = re.fullmatch(
+                r"(.*?)(, line \d+)?: ([^:]+): expected .*, got .*", said, re.DOTALL
+            )
+            assert found, said
+            assert found[1] == str(path)
+            n_refused += 1
+    assert n_refused > 2 or key.startswith("recipe.n")
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "job.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(
+        ValueError, match=r"job\.toml: expected a TOML file, in UTF-8, got other bytes"
+    ):
+        load_job(path)
+    path.write_bytes(
+        b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode()
+    )  # as editors of Windows do
+    assert load_job(path).models.count == 64
+
+
+def test_kinds_are_those_there_are():
+    pytest.importorskip("torch")
+    from pyattr.retraining.recipes import RECIPES
+
+    assert {*KINDS} == {*RECIPES, "own"}
 
 
 OWN = """\
@@ -117,7 +352,8 @@ count = 64
     [
         ('"bank_trainers:quick"', '"bank_trainers"', "line 3: recipe.retrain: expected 'module:callable'"),
         ("n_train = 40\n", "", "recipe.n_train: expected a whole number of at least 1, got none"),
-        ("n_train = 40", "n_trian = 40", "line 4: recipe.n_trian: expected retrain, n_train"),
+        ("n_train = 40", "n_trian = 40", "line 4: recipe.n_trian: expected one of the keys kind, "),
+        ("n_train = 40", "n_train = 40\nepochs = 3", "line 5: recipe.epochs: .* go into recipe.settings"),
         ("n_train = 40", "n_train = 40\nsettings = 3", "line 5: recipe.settings: expected a table"),
     ],
 )  # fmt: skip
@@ -130,11 +366,32 @@ def test_errors_of_an_own_retrain(tmp_path, old, new, words):
     ("old", "new", "words"),
     [
         ("bank_trainers:quick", "no_such_module:f", r"recipe\.retrain: .*No module named"),
-        ("bank_trainers:quick", "bank_trainers:none", r"recipe\.retrain: .*no attribute 'none'"),
+        (
+            "bank_trainers:quick",
+            "bank_trainers:none",
+            r"recipe\.retrain: .*bank_trainers has no 'none'",
+        ),
+        (
+            "bank_trainers:quick",
+            "bank_trainers:quikc",
+            r"line 3: recipe\.retrain: .*did you mean 'quick'",
+        ),
+        (
+            "bank_trainers:quick",
+            "broken:f",
+            r"line 3: recipe\.retrain: .*invalid syntax \(broken\.py, line 2\)",
+        ),
+        (
+            "bank_trainers:quick",
+            "zero:f",
+            r"line 3: .*ZeroDivisionError: division by zero, in .*zero\.py, line 1",
+        ),
         ("bank_trainers:quick", "bank_trainers:N_TRAIN", r"recipe\.retrain: expected a callable"),
     ],
 )
 def test_an_own_retrain_that_is_not_there(tmp_path, old, new, words):
+    (tmp_path / "broken.py").write_text("x = 3\ndef f(:\n")
+    (tmp_path / "zero.py").write_text("1 / 0\n")
     with pytest.raises(ValueError, match=words):
         Source(load_job(write(tmp_path, OWN.replace(old, new))))()
 
@@ -164,14 +421,30 @@ def test_settings_of_one_s_own_are_in_the_manifest(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("n_steps = 10", "n_stepz = 10", r"recipe\.n_stepz: expected a setting of softmax: l2, "),
-        ("n_steps = 10", 'n_steps = "10"', r"recipe\.n_steps: expected int as 30, got '10'"),
+        (
+            "n_steps = 10",
+            "n_stepz = 10",
+            r"line 10: recipe\.n_stepz: expected a setting of softmax: l2, .* did you mean 'n_steps'",
+        ),
+        (
+            "n_steps = 10",
+            'n_steps = "10"',
+            r"line 10: recipe\.n_steps: expected a whole number, such as 30, got '10'",
+        ),
         ("n_steps = 10", "n_steps = 0", r"recipe\.n_steps: expected a whole number"),
-        ("n_steps = 10", "l2 = true", r"recipe\.l2: expected float as 1\.0, got True"),
         ("n_steps = 10", f"l2 = {10**400}", r"recipe\.l2: expected .*1\.0, got '?1000"),
-        ('kind = "softmax"', 'kind = "forest"', r"recipe\.kind: expected 'softmax' or 'mlp'"),
-        ("n_targets = 4", "n_targets = 0", r"data\.n_targets: expected a whole number"),
-        ("n_train = 50", "n_train = 5000", r"data\.n_train: expected at most"),
+        (
+            "n_steps = 10",
+            "l2 = true",
+            r"line 10: recipe\.l2: expected a number, such as 1\.0, got true",
+        ),
+        ("n_targets = 4", "n_targets = 0", r"line 6: data\.n_targets: expected a whole number"),
+        ("n_train = 50", "n_train = 5000", r"line 5: data\.n_train: expected at most"),
+        (
+            "n_train = 50",
+            'n_train = 50\nsellers = "no.csv"',
+            r"line 6: data\.sellers: .* a file that is there",
+        ),
         (
             "n_train = 50",
             "n_train = 50\nsellers = 51",
@@ -187,7 +460,7 @@ def test_settings_of_one_s_own_are_in_the_manifest(tmp_path):
             "n_train = 50\npool = 3",
             r"data\.pool: expected a common divisor of 8 and 8",
         ),
-        ("n_steps = 10", 'device = "tpu"', "device: expected 'cpu'"),
+        ("n_steps = 10", 'device = "tpu"', r"line 10: recipe\.device: expected 'cpu'"),
         (
             '"softmax"\nn_steps = 10',
             '"resnet9"',
@@ -212,6 +485,35 @@ def test_one_setting_has_one_record(tmp_path):
     ]
     assert not differing_words(recipes[0], recipes[1])
     assert not differing_words(recipes[0], recipes[2])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("n_steps = 10", "n_steps = 11", "job.toml, line 10: recipe.n_steps: expected 10 as"),
+        ("held_out = 0", "p = 0.25", "job.toml, line 14: models.p: expected 0.5 as"),
+        ("held_out = 0", "chunk = 8", "job.toml, line 14: models.chunk: expected 32 as"),
+        ("n_train = 50", "n_train = 51", "job.toml, line 5: data.n_train: expected 50 as"),
+        ("n_targets = 4", "n_targets = 5", "job.toml, line 6: data.n_targets: expected 4 as"),
+        ("n_steps = 10\n", "", "here: recipe.recipe.n_steps: expected 10 as"),
+        (
+            'kind = "softmax"\nn_steps = 10',
+            'kind = "mlp"',
+            "job.toml, line 9: recipe.kind: expected 'SoftmaxRecipe' as",
+        ),
+        ('"here"', '"s3:/here"', None),
+        ('"here"', '"ftp://here"', "job.toml, line 1: bank: expected a folder or the URL"),
+    ],
+)
+def test_a_bank_of_another_job_is_refused_by_key_and_line(tmp_path, old, new, said):
+    pytest.importorskip("torch")
+    bank_of(load_job(write(tmp_path, GOOD)))
+    job = load_job(write(tmp_path, GOOD.replace(old, new)))
+    if said is None:  # another bank
+        assert bank_of(job).url != str(tmp_path / "here")
+        return
+    with pytest.raises(ValueError, match=re.escape(said)):
+        bank_of(job)
 
 
 IMAGES = """\

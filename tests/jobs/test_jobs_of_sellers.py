@@ -129,15 +129,15 @@ def test_sellers_are_verified_paid_and_chosen_by_commands(finished, tmp_path):
     ("data", "entry"),
     [
         ("sellers = 20", r"recipe\.crc32\.groups"),
-        ('sellers = 21\nseller_skew = "label"', "n_train"),
-        ("", "n_train"),
+        ('sellers = 21\nseller_skew = "label"', r"line \d+: data\.sellers"),
+        ("", r"line \d+: data\.n_train"),
         ('sellers = "owners.csv"', r"recipe\.crc32\.groups"),
     ],
 )
 def test_another_split_is_another_bank(tmp_path, data, entry):
     (tmp_path / "owners.csv").write_text("".join(f"{k % 20}\n" for k in range(500)))
     bank_of(load_job(write(tmp_path)))
-    with pytest.raises(ValueError, match=rf"bank: {entry}: expected .* as in the bank's manifest"):
+    with pytest.raises(ValueError, match=rf"{entry}: expected .* as in the bank's manifest"):
         bank_of(load_job(write(tmp_path, data)))
 
 

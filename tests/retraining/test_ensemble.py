@@ -30,6 +30,16 @@ def made(recipe, n=150, n_features=20, n_classes=10, n_targets=29, **options):
     return Ensemble(recipe, x[:n], y[:n], x[n:], y[n:], **options)
 
 
+def test_multiply_adds_grow_with_what_is_trained():
+    def work(recipe, **sizes):
+        return made(recipe, **{"n": 100, "n_features": 20, "n_targets": 10} | sizes).multiply_adds
+
+    assert work(SoftmaxRecipe(n_steps=4)) == (4 * 2 * 100 + 10) * 20 * 10
+    assert work(SoftmaxRecipe(n_steps=4), n=200) == (4 * 2 * 200 + 10) * 20 * 10
+    network = MLPRecipe(hidden=8, n_steps=6, batch_size=5)
+    assert work(network) == work(network, n=200) == (6 * 3 * 5 + 10) * 8 * (20 + 10)
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_full_size_block_gives_equal_bytes(recipe):
     ensemble = made(recipe, n=1000, n_features=64, n_targets=100)

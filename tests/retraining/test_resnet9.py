@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from pyattr.masks import Masks, sample_masks, sample_seeds
 from pyattr.reference import augment_images
@@ -17,6 +18,7 @@ from pyattr.retraining.images import ImagesInMemory
 from pyattr.retraining.model_seed import data_order, uniform_initialisation
 from pyattr.retraining.platform import check_equal_bytes, deterministic, map_single_threaded
 from pyattr.retraining.resnet9_cuda import fastest
+from pyattr.retraining.resnet9_network import Network
 
 N, N_TEST, SIZE = 60, 12, 12
 SMALL = ResNet9Recipe(
@@ -200,6 +202,16 @@ def test_every_subset_takes_the_same_steps_in_the_order_of_the_pool():
 def test_equal_bytes_whatever_the_company_and_threads():
     recipe = ResNet9Recipe(**{**vars(SMALL), "epochs": 0.4})
     assert all(check_equal_bytes(ensemble(recipe)).values())
+
+
+@pytest.mark.parametrize(("channels", "height", "width"), [(1, 12, 12), (3, 32, 32), (1, 13, 18)])
+def test_multiply_adds_are_those_that_torch_counts(channels, height, width):
+    network = Network(channels, 10, 8)
+    weights = network.split(network.initial(torch.rand(network.n_weights)))
+    with FlopCounterMode(display=False) as counter:
+        images = torch.rand(3, channels, height, width)
+        network.forward(weights, network.statistics(torch.device("cpu")), images, True)
+    assert counter.get_total_flops() == 2 * 3 * network.multiply_adds(height, width)
 
 
 def test_learns():

@@ -68,7 +68,7 @@ def test_files_say_who_owns_what(tmp_path, heading):
     ("name", "content", "words"),
     [
         ("o.csv", "0\n1\n", "expected one entry for each of 3 examples, got 2"),
-        ("o.csv", "0\n2\n2\n", "expected groups numbered 0, 1, 2, … without gaps"),
+        ("o.csv", "0\n2\n2\n", "expected sellers numbered 0, 1, 2, … without gaps"),
         ("o.csv", "0\nx\n1\n", "expected the number of a seller, got .*line 2: 'x'"),
         ("o.csv", "seller\n0\n-1\n1\n", "expected the number of a seller, got .*line 3: '-1'"),
         ("o.csv", f"0\n{10**19}\n1\n", "expected the number of a seller, got .*line 2: '1000"),
@@ -78,7 +78,7 @@ def test_files_say_who_owns_what(tmp_path, heading):
         ("o.csv", "0,1,1\n", "expected the number of a seller, got .*line 1: '0,1,1'"),
         ("o.csv", "0\n0\n0\n", r"expected at least 2 of them in .*o\.csv, got 1"),
         ("o.csv", b"\xff\xfe0\n", r"expected .*o\.csv to be text in UTF-8, got .*byte 0xff"),
-        ("o.npy", "not one", "to be an array of integers"),
+        ("o.npy", "not one", "expected an array of integers as numpy.save writes it, got .*o.npy"),
         ("o.txt", "0\n1\n2\n", r"expected a number, or a \.npy or \.csv file"),
     ],
 )

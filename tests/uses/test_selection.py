@@ -90,9 +90,29 @@ def test_what_is_wrong_is_named():
     for wrong in ({"n_repeats": 1}, {"n_random": 1}, {"confidence": 1.0}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))}: expected"):
             measure_selection(one_target, selection, **wrong)
-    with pytest.raises(ValueError, match="outputs: expected"):
+    with pytest.raises(ValueError, match="retrain: expected real outputs of shape"):
         measure_selection(smooth_function(3, n_targets=2), selection)
     assert "unverified" in repr(selection)
+
+
+@pytest.mark.parametrize(("row", "of"), [(5, "the selection"), (70, "a random choice")])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_not_finite_are_refused_by_row(row, of, value):
+    function = smooth_function(3)
+    selection = chosen_from([1.0, 2.0, 3.0], 1)
+    first = 0
+
+    def wrong(masks, seeds):
+        nonlocal first
+        outputs = function(masks, seeds)
+        if first <= row < first + len(masks):
+            outputs[row - first, 0] = value
+        first += len(masks)
+        return outputs
+
+    said = rf"retrain: expected finite outputs, got {value} in row {row}, target 0: a model on {of}, seed \d+"
+    with pytest.raises(ValueError, match=said):
+        measure_selection(wrong, selection)
 
 
 def test_a_linear_model_gains_what_was_predicted():
