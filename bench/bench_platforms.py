@@ -41,13 +41,13 @@ def train(model: str, n_rows: int, out: str) -> None:
     import torch
 
     from pyattr.demo import DemoConfig, dataset_of
-    from pyattr.demo.experiment import ensemble_of
     from pyattr.protocol.calibration import replay
+    from pyattr.retraining.image_models import image_ensemble
     from pyattr.retraining.mlp_cuda import CardMLPTrainer
     from pyattr.retraining.softmax_cuda import CardSoftmaxTrainer
 
     config = DemoConfig(model=model, n_train=N_TRAIN, n_test=N_TARGETS)
-    ensemble: Any = ensemble_of(model, dataset_of(config))
+    ensemble: Any = image_ensemble(model, dataset_of(config))
     trainer = {"mlp": CardMLPTrainer, "softmax": CardSoftmaxTrainer}[model]
     ensemble._trainer = trainer(ensemble._recipe, ensemble._pool, torch.device("cpu"))
     replay(ensemble, N_TRAIN, N_TARGETS, p=0.5, clip=64.0, n_rows=n_rows).save(out)

@@ -16,7 +16,7 @@ from conftest import has_gpu
 from cuda_module import CSRC
 from test_kernels import kernel_results, masks_of, normal
 
-from pyattr import exact_sums, kernels
+from pyattr import backends, exact_sums, kernels
 from pyattr.attribution.statistics import SufficientStatistics
 from pyattr.masks import sample_masks
 from pyattr.reference import FIXED_POINT_LIMIT
@@ -169,7 +169,7 @@ def test_sufficient_statistics_are_those_of_the_cpu(cuda: ModuleType) -> None:
 
 
 def test_without_a_device_the_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_cuda", None)
+    monkeypatch.setattr(backends, "_cuda", None)
     with pytest.raises(RuntimeError, match="got none"), kernels.use_backend("cuda"):
         pass
 

@@ -24,13 +24,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, Self
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
-
 from pyattr.errors import ProtocolError, bad_value, check_count
 from pyattr.protocol.journal import Block
 from pyattr.transport import durable
+from pyattr.transport.block_file import decode_block, encode_block
 
 __all__ = [
     "CHALLENGE",
@@ -58,7 +55,6 @@ MESSAGES: Final = (
 INVITATION, COMMITMENT, CHALLENGE, ROOT, OUTPUTS, DECISION = range(len(MESSAGES))
 _ROLES: Final = ("prover", "verifier")
 _MOST_BLOCKS: Final = 1_000_000
-_DIGEST_BYTES: Final = 32
 
 
 class SessionReader:
@@ -258,12 +254,10 @@ class SessionDirectory(SessionReader):
         """
         if self._trainings < 0:
             self._open_trainings()
-        digest = np.frombuffer(bytes.fromhex(block.digest), np.uint8)
-        content = save({"digest": digest, "outputs": np.ascontiguousarray(block.outputs, "<f4")})
         durable.write_once(
             self._trainings,
             _block_name(number),
-            content,
+            encode_block(block),
             temporary=self._temporary,
             private=True,
         )
@@ -284,20 +278,8 @@ def _read_blocks(folder: int, where: str, most_bytes: int) -> tuple[Block, ...]:
     for name in names:
         content = durable.read_capped(folder, name, left)
         left -= len(content)
-        blocks.append(_block(f"{where}/{name}", content))
+        blocks.append(decode_block(f"{where}/{name}", content))
     return tuple(blocks)
-
-
-def _block(name: str, content: bytes) -> Block:
-    try:
-        tensors = load(content)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ProtocolError(f"{name}: expected a safetensors file, got {error}") from error
-    layout = {key: (array.dtype, array.ndim) for key, array in tensors.items()}
-    expected = {"digest": (np.dtype(np.uint8), 1), "outputs": (np.dtype(np.float32), 2)}
-    if layout != expected or tensors["digest"].size != _DIGEST_BYTES:
-        raise ProtocolError(f"{name}: expected a digest and outputs, got {layout}")
-    return Block(tensors["digest"].tobytes().hex(), tensors["outputs"])
 
 
 def _checked(role: Role) -> Role:

@@ -24,7 +24,8 @@ from safetensors.numpy import save
 from pyattr.errors import ProtocolError
 from pyattr.masks import sample_masks, sample_seeds
 from pyattr.protocol.journal import Block, Journal
-from pyattr.transport.directory import MESSAGES, SessionDirectory, SessionReader, _block
+from pyattr.transport.block_file import decode_block
+from pyattr.transport.directory import MESSAGES, SessionDirectory, SessionReader
 from pyattr.transport.durable import BusyError, ConflictError
 
 CAP = 1 << 20
@@ -453,7 +454,7 @@ def test_any_bytes_are_a_block_or_refused(data):
     more = data.draw(st.binary(max_size=8))
     for changed in (bytes(content), bytes(content[:cut]), bytes(content) + more, more):
         try:
-            read = _block("block", changed)
+            read = decode_block("block", changed)
         except ProtocolError:
             continue
         assert len(bytes.fromhex(read.digest)) == 32
