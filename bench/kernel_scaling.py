@@ -71,8 +71,8 @@ def margins() -> dict[str, Call]:
     }
 
 
-def problem(n_train: int) -> tuple[Any, ...]:
-    """Moments of a synthetic regression, and the λ of each target above which no score is left."""
+def moments(n_train: int) -> tuple[Any, ...]:
+    """Moments of a synthetic regression: its Gram matrix, products and mean squares."""
     generator = np.random.default_rng(0)
     masks = pyattr.masks.sample_masks(N_ROWS_FITTED, n_train).unpack()
     rows = (masks - masks.mean(0)).astype(np.float32)
@@ -83,26 +83,25 @@ def problem(n_train: int) -> tuple[Any, ...]:
     outputs -= outputs.mean(0)
     gram = rows.T @ rows / np.float32(N_ROWS_FITTED)
     cross = np.ascontiguousarray(outputs.T @ rows / np.float32(N_ROWS_FITTED))
-    square = np.square(outputs, dtype=np.float64).mean(0)
-    largest = np.abs(cross).max(axis=1, keepdims=True).astype(np.float64)
-    return gram, cross, square, largest
+    return gram, cross, np.square(outputs, dtype=np.float64).mean(0)
+
+
+def paths(given: tuple[Any, ...], end: float) -> Call:
+    """LASSO paths from the largest λ to `end` times that."""
+    largest = np.abs(given[1]).max(axis=1, keepdims=True).astype(np.float64)
+    lambdas = largest * np.geomspace(1.0, end, N_LAMBDAS)
+    return lambda: solvers.lasso_paths(*given, lambdas)
 
 
 def fits() -> dict[str, Call]:
-    small, large = problem(N_FITTED), problem(2 * N_FITTED)
-    gram, cross, square, _ = small
-
-    def paths(moments: tuple[Any, ...], end: float) -> object:
-        *given, largest = moments
-        return solvers.lasso_paths(*given, largest * np.geomspace(1.0, end, N_LAMBDAS))
-
+    small, large = moments(N_FITTED), moments(2 * N_FITTED)
     scales = np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 9)])
-    variances = (square[:, None] * scales).astype(np.float32)
+    variances = (small[2][:, None] * scales).astype(np.float32)
     return {
-        "lasso_paths": lambda: paths(small, 0.1),
-        f"lasso_paths n_train={2 * N_FITTED}": lambda: paths(large, 0.1),
-        "lasso_paths to 0.01 of the largest λ": lambda: paths(small, 0.01),
-        "fit_mixtures": lambda: solvers.fit_mixtures(gram, cross, square, N_ROWS_FITTED, variances),
+        "lasso_paths": paths(small, 0.1),
+        f"lasso_paths n_train={2 * N_FITTED}": paths(large, 0.1),
+        "lasso_paths to 0.01 of the largest λ": paths(small, 0.01),
+        "fit_mixtures": lambda: solvers.fit_mixtures(*small, N_ROWS_FITTED, variances),
     }
 
 
