@@ -66,11 +66,12 @@ def kernels() -> str:
 def scaling() -> str:
     """How much faster the kernels are on every core, and what the machine allows."""
     data = read("kernels_scaling")
+    columns = ("speedup", "speedup_again", "side_by_side")
     rows = [
-        (name, f"{cell['speedup']:.2f} ×", f"{figure(cell.get('side_by_side'))} ×")
+        (name, *(f"{cell[column]:.2f} ×" if column in cell else "–" for column in columns))
         for name, cell in data["results"].items()
     ]
-    header = ("kernel", "on two threads", "two runs side by side")
+    header = ("kernel", "on two threads", "called again", "two runs side by side")
     return table(header, rows, data["environment"])
 
 

@@ -33,10 +33,13 @@
 #include "ranges.hpp"
 #include "simd.hpp"
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__CUDACC__) && \
-    !defined(PYATTR_NO_CLONES) && !defined(PYATTR_AVX2)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__CUDACC__)
+#include <emmintrin.h>
+#define PYATTR_STREAM 1
+#if !defined(PYATTR_NO_CLONES) && !defined(PYATTR_AVX2)
 #define PYATTR_VPOPCNT 1
 #include <immintrin.h>
+#endif
 #endif
 
 namespace pyattr {
@@ -68,11 +71,44 @@ inline GramKernel fastest_gram_kernel() {
   return GramKernel::kHarleySeal;
 }
 
+// Whether to write turned tiles past the caches. All threads read all tiles, so a line that is
+// written anew lies in the other core's cache too, and where the cores have no cache in common to
+// take it back takes three times as long as the turning. More than a cache holds is not kept there
+// anyway.
+inline bool past_caches(Range tiles, std::size_t n_tiles, std::size_t tile_words) {
+  constexpr std::size_t kCachedWords = std::size_t{1} << 19;
+  return tiles.end - tiles.begin < n_tiles || n_tiles * tile_words > kCachedWords;
+}
+
+// 128 words of one tile: the low halves of 64 words, then the high ones.
+PYATTR_INLINE void put_halves(const WordLanes* rows, std::size_t lane, std::uint32_t* out) {
+  for (std::size_t f = 0; f < kGramTile; ++f) {
+    const std::uint64_t word = rows[f][lane];
+    out[f] = static_cast<std::uint32_t>(word);
+    out[kGramTile + f] = static_cast<std::uint32_t>(word >> 32);
+  }
+}
+
+#if defined(PYATTR_STREAM)
+// The same past the caches, for `out` at a multiple of 64 bytes.
+PYATTR_INLINE void stream_halves(const WordLanes* rows, std::size_t lane, std::uint32_t* out) {
+  alignas(64) std::uint32_t words[2 * kGramTile];
+  put_halves(rows, lane, words);
+  for (std::size_t f = 0; f < 2 * kGramTile; f += 4)
+    _mm_stream_si128(reinterpret_cast<__m128i*>(out + f),
+                     _mm_load_si128(reinterpret_cast<const __m128i*>(words + f)));
+}
+#endif
+
 // Tiles tiles.begin .. tiles.end - 1 of `turned`.
 PYATTR_CLONES
 static void turn_masks(const std::uint8_t* packed, std::size_t n_masks, std::size_t n_train,
                        Range tiles, std::uint32_t* turned) {
   const std::size_t row_bytes = row_bytes_of(n_train), n_blocks = gram_blocks(n_masks);
+#if defined(PYATTR_STREAM)
+  const bool stream = past_caches(tiles, gram_tiles(n_train), n_blocks * kGramTile) &&
+                      reinterpret_cast<std::uintptr_t>(turned) % 64 == 0;
+#endif
   WordLanes rows[64];
   for (std::size_t row = 0; row < 32 * n_blocks; row += 64)
     for (std::size_t tile = tiles.begin; tile < tiles.end; tile += 8) {
@@ -86,13 +122,18 @@ static void turn_masks(const std::uint8_t* packed, std::size_t n_masks, std::siz
       transpose_blocks(rows);
       for (std::size_t lane = 0; lane < used; ++lane) {
         std::uint32_t* out = turned + ((tile + lane) * n_blocks + row / 32) * kGramTile;
-        for (std::size_t f = 0; f < kGramTile; ++f) {
-          const std::uint64_t word = rows[f][lane];
-          out[f] = static_cast<std::uint32_t>(word);
-          out[kGramTile + f] = static_cast<std::uint32_t>(word >> 32);
+#if defined(PYATTR_STREAM)
+        if (stream) {
+          stream_halves(rows, lane, out);
+          continue;
         }
+#endif
+        put_halves(rows, lane, out);
       }
     }
+#if defined(PYATTR_STREAM)
+  if (stream) _mm_sfence();  // before another thread is told that they are there
+#endif
 }
 
 // -- one panel of one tile: sums (64, 64) += counts of n_blocks blocks, a multiple of 8 -----------

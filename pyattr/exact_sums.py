@@ -23,6 +23,7 @@ from pyattr.threads import over_outputs, over_rows, over_triangle
 __all__ = ["column_counts", "exact_matmul_transposed", "gram", "intersections", "to_fixed_point"]
 
 _GRAM_TILE = 64
+_LINE_WORDS = 16  # of 4 bytes in a cache line
 _TURNED_TILES = 8  # tiles that are turned together
 _GRAM_ROWS = 1 << 15  # masks turned at a time: a tile of them, 256 KiB, stays in L2
 _MAX_MASKS = (1 << 31) - 1
@@ -69,7 +70,7 @@ def _put_gram(
 ) -> None:
     kernel = compiled().fastest_gram_kernel()
     n_tiles, n_blocks = -(-n_train // _GRAM_TILE), 8 * -(-len(bits) // 256)
-    turned = np.empty((n_tiles, n_blocks, _GRAM_TILE), np.uint32)
+    turned = _at_line(n_tiles, n_blocks)
     n_groups = -(-n_tiles // _TURNED_TILES)
     over_rows(
         n_groups,
@@ -79,6 +80,14 @@ def _put_gram(
         ),
     )
     over_triangle(n_tiles, functools.partial(put, turned, kernel, out))
+
+
+def _at_line(n_tiles: int, n_blocks: int) -> NDArray[np.uint32]:
+    """Room for turned tiles that begins with a cache line: none of their vectors then lies in two."""
+    n_words = n_tiles * n_blocks * _GRAM_TILE
+    words = np.empty(n_words + _LINE_WORDS, np.uint32)
+    first = -(words.ctypes.data // words.itemsize) % _LINE_WORDS
+    return words[first : first + n_words].reshape(n_tiles, n_blocks, _GRAM_TILE)
 
 
 def intersections(packed: ArrayLike, n_train: int) -> NDArray[np.int32]:

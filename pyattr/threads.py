@@ -68,8 +68,8 @@ if hasattr(os, "register_at_fork"):
 class _Share:
     """One helper's part in a call: it takes tasks, unless the caller is done before it has begun."""
 
-    def __init__(self, left: deque[Callable[[], None]]) -> None:
-        self._left = left
+    def __init__(self, left: deque[Callable[[], None]], *, from_end: bool = False) -> None:
+        self._left, self._from_end = left, from_end
         self._claim, self._done = threading.Lock(), threading.Lock()
         self._done.acquire()
         self._error: BaseException | None = None
@@ -79,7 +79,7 @@ class _Share:
         if not self._claim.acquire(blocking=False):
             return
         try:
-            _take(self._left)
+            _take(self._left, from_end=self._from_end)
         except BaseException as error:
             self._error = error
         finally:
@@ -123,13 +123,17 @@ class _Pool:
             del share  # its tasks hold the arrays of the caller
 
 
-def _run(tasks: list[Callable[[], None]]) -> None:
+def _run(tasks: list[Callable[[], None]], *, both_ends: bool = False) -> None:
     """Run the tasks, which write to disjoint outputs, and wait for them.
 
     The calling thread and those of the pool take the next task when they are done with one, so
     that a thread which comes late or is held up leaves more to the others. If a task fails, those
     that nobody has begun are dropped and the rest waited for before the caller is told: they write
     where it may look.
+
+    With `both_ends` the pool's threads begin with the last task. Two threads then write to two pieces of
+    memory, and from call to call to the same ones: lines that another core wrote last, perhaps one
+    with another cache, cost several times as much to write.
     """
     global _pool
     left = deque(tasks)
@@ -138,7 +142,8 @@ def _run(tasks: list[Callable[[], None]]) -> None:
         if _n_threads > 1 and len(tasks) > 1:
             if _pool is None:
                 _pool = _Pool()
-            shares = [_Share(left) for _ in range(min(_n_threads, len(tasks)) - 1)]
+            n_helpers = min(_n_threads, len(tasks)) - 1
+            shares = [_Share(left, from_end=both_ends) for _ in range(n_helpers)]
             _pool.put(shares)
     try:
         _take(left)
@@ -149,12 +154,13 @@ def _run(tasks: list[Callable[[], None]]) -> None:
             raise error
 
 
-def _take(left: deque[Callable[[], None]]) -> None:
+def _take(left: deque[Callable[[], None]], *, from_end: bool = False) -> None:
     """Run the tasks that nobody has begun, one after the other."""
+    pop = left.pop if from_end else left.popleft  # both atomic
     try:
         while left:
             try:
-                task = left.popleft()  # atomic
+                task = pop()
             except IndexError:  # another thread took the last
                 return
             task()
@@ -186,7 +192,7 @@ def over_rows(n_rows: int, work_per_row: int, kernel: Callable[[int, int], None]
     parts = min(_n_threads, n_elements // _MIN_WORK)
     if parts > 1:
         parts = max(parts, min(_TASKS * _n_threads, n_elements // (_TASKS * _MIN_WORK)))
-    _run([partial(kernel, *rows) for rows in _split(n_rows, parts)])
+    _run([partial(kernel, *rows) for rows in _split(n_rows, parts)], both_ends=True)
 
 
 def over_outputs(

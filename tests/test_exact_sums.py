@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,31 @@ def test_intersections_on_every_backend(backend: str, n_threads: int) -> None:
     packed = masks_of(300, 97)
     expected = reference.intersections(packed, 97)
     assert np.array_equal(exact_sums.intersections(packed, 97), expected)
+
+
+@pytest.mark.parametrize(("n_masks", "n_train"), [(300, 1000), (8200, 4000)])
+def test_masks_are_turned_alike_past_the_caches(n_masks: int, n_train: int) -> None:
+    """Tiles that begin with a cache line may be written past the caches; others never are."""
+    packed = masks_of(n_masks, n_train)
+    n_tiles, n_blocks = -(-n_train // 64), 8 * -(-n_masks // 256)
+    bits = np.zeros((32 * n_blocks, 64 * n_tiles), np.uint32)
+    bits[:n_masks, :n_train] = reference.unpack(packed, n_train)
+    words = np.bitwise_or.reduce(
+        bits.reshape(n_blocks, 32, -1) << np.arange(32, dtype=np.uint32)[:, None], axis=1
+    )
+    expected = words.reshape(n_blocks, n_tiles, 64).transpose(1, 0, 2)
+    aligned, room = (
+        exact_sums._at_line(n_tiles, n_blocks),
+        exact_sums._at_line(n_tiles + 1, n_blocks),
+    )
+    assert aligned.ctypes.data % 64 == 0
+    beside = room.ravel()[1 : 1 + aligned.size].reshape(aligned.shape)
+    for turned in (aligned, beside):
+        for cuts in ([0, n_tiles], [0, 8, n_tiles]):  # the whole; part by part
+            turned[:] = 7
+            for begin, end in itertools.pairwise(cuts):
+                _cpu.turn_masks(packed, n_train, turned, begin, end)
+            assert np.array_equal(turned, expected)
 
 
 def test_gram_where_every_counter_is_full(gram_kernel: int) -> None:

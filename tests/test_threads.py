@@ -210,3 +210,29 @@ def test_helpers_end_when_the_number_of_threads_changes() -> None:
     for helper in ours:
         helper.join(10)
         assert not helper.is_alive()
+
+
+def test_two_threads_write_to_two_pieces() -> None:
+    """The caller goes up from the first row, the helper down from the last."""
+    calls: dict[int, list[int]] = {}
+    met = threading.Barrier(2)
+
+    def note(begin: int, end: int) -> None:
+        thread = threading.get_ident()
+        if thread not in calls:
+            calls[thread] = []
+            met.wait(10)
+        calls[thread].append(begin)
+        time.sleep(0.01)
+
+    before = get_num_threads()
+    try:
+        set_num_threads(2)
+        over_rows(64, 1 << 20, note)
+    finally:
+        set_num_threads(before)
+    caller = calls.pop(threading.get_ident())
+    (helper,) = calls.values()
+    assert caller == sorted(caller)
+    assert helper == sorted(helper, reverse=True)
+    assert max(caller) < min(helper)
