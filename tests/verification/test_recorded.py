@@ -75,7 +75,8 @@ def test_it_is_unbiased_and_its_limits_hold(gap):
 
 
 def test_honest_scores_pass_and_lies_do_not():
-    """20 banks: several targets, one verdict each."""
+    """20 banks: several targets, one verdict each. Fixed seeds: where 95% of the honest pass,
+    fewer than 18 of other 20 would with probability 0.08. A false acceptance has to miss all four targets."""
     function = smooth_function(80, quadratic=0.1, cubic=0.02, noise=0.3, n_targets=4)
     honest, near = with_gap(function, 0.01), with_gap(function, 0.075)
     halved = HalvedScores()(function.best)

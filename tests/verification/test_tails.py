@@ -59,7 +59,8 @@ def test_a_visible_rare_event_is_not_accepted():
 
 @pytest.mark.parametrize("cubic", [0.0, 0.01])
 def test_normal_residuals_are_not_refused(cubic):
-    """The switch costs the honest and the accusation of the dishonest nothing: 100 sessions each."""
+    """The switch costs the honest and the accusation of the dishonest nothing: 100 sessions each, fixed
+    seeds. Of others fewer than 97 would be accepted with probability 0.02 if 99% of them are."""
     function = smooth_function(80, quadratic=0.1, cubic=cubic)
     honest = outcomes(function, with_gap(function, 0.01), 100, design=DESIGN)
     assert share(honest, Outcome.ACCEPT) >= 0.97
