@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
+
 from pyattr.errors import bad_value
 from pyattr.uses.certificate import Certificate
 
@@ -13,6 +15,9 @@ __all__ = ["certificate_of_session"]
 
 def certificate_of_session(path: str | os.PathLike[str]) -> Certificate:
     """Make the verdict of a finished session again from the verifier's folder, and bind it to its scores.
+
+    Its delta is that of the claim. A session has one of `attempts` equal parts of it, and who pays when any
+    of them ends in acceptance is wrong as often as all of them together.
 
     Trains nothing: the verifier's own trainings are taken for what its folder says. Of a session that was not
     one's own, `pyattr session audit --rerun all` repeats them.
@@ -34,7 +39,7 @@ def certificate_of_session(path: str | os.PathLike[str]) -> Certificate:
         If a file is missing or is not what it should be.
     """
     from pyattr.transport.directory import MESSAGES
-    from pyattr.transport.evidence import audit_directory
+    from pyattr.transport.evidence import audit_directory, stated_manifest
 
     if not Path(path, MESSAGES[0]).exists():
         raise bad_value("verdict", f"a session's folder, with {MESSAGES[0]}", f"{path}, without")
@@ -45,4 +50,5 @@ def certificate_of_session(path: str | os.PathLike[str]) -> Certificate:
         raise bad_value("verdict", "the record of a session that holds together", found)
     if audit.verdict.judged is None:
         raise bad_value("verdict", "a session whose outputs were judged", audit.verdict.reason)
-    return Certificate.of(audit.verdict)
+    certificate = Certificate.of(audit.verdict)
+    return msgspec.structs.replace(certificate, delta=stated_manifest(Path(path)).delta)

@@ -6,6 +6,7 @@ from sklearn.linear_model import Lasso, LassoCV
 
 from pyattr.attribution import fit_datamodel
 from pyattr.attribution.lasso import fit_lasso
+from pyattr.attribution.moments import held_out_moments, output_scale
 from pyattr.attribution.statistics import SufficientStatistics
 from pyattr.masks import Masks, sample_masks
 
@@ -134,3 +135,21 @@ def test_pairs_have_no_intercept_in_the_regression():
     for t in range(3):
         peer = Lasso(0.02, fit_intercept=False, tol=1e-12).fit(rows, odd[:, t])
         np.testing.assert_allclose(result.scores[:, t], peer.coef_, atol=0.03)
+
+
+def test_held_out_moments_are_the_error_on_the_rows_that_were_held_out():
+    """About the means of the fitted rows: the intercept is theirs, and its error counts."""
+    masks, rng = sample_masks(90, 12, seed=1), np.random.default_rng(0)
+    bits, weights = masks.unpack().astype(float), rng.standard_normal((12, 2))
+    outputs = 3.0 + bits @ weights + rng.standard_normal((90, 2))
+    outputs[60:] += 2.0
+    whole = SufficientStatistics.of(masks, outputs)
+    held = SufficientStatistics.of(masks[60:], outputs[60:], scale=whole.scale)
+    fitted = whole - held
+    scale = output_scale(fitted, intercept=True)
+    found = held_out_moments(held, fitted, scale, intercept=True)
+    square = np.einsum("it,ij,jt->t", weights, found.gram, weights)
+    error = found.square - 2.0 * np.einsum("ti,it->t", found.cross, weights) + square
+    centred = bits[60:] - bits[:60].mean(axis=0)
+    residual = (outputs[60:] - outputs[:60].mean(axis=0)) / scale - centred @ weights
+    np.testing.assert_allclose(error, np.mean(residual**2, axis=0), rtol=1e-5)

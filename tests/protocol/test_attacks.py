@@ -232,6 +232,24 @@ def test_a_session_made_again_from_its_secrets_sends_the_same_bytes():
     assert other[1:] != exchange(*fixed_pair())[1:]
 
 
+def test_other_scores_or_terms_have_another_challenge_whatever_the_randomness():
+    """Both secrets again: whoever could commit to other scores under the same seed would know the rows."""
+
+    def seed_of(attribution=HONEST, **changes):
+        prover = Prover(FUNCTION, attribution, secret=secret_of(1))
+        verifier = Verifier(FUNCTION, **TERMS | changes, secret=secret_of(2))
+        messages = exchange(prover, verifier)
+        return header(messages[1]).randomness, header(messages[2]).seed
+
+    (own, seed), *others = (
+        seed_of(),
+        seed_of(HalvedScores()(HONEST)),
+        seed_of(delta=0.04),
+    )
+    assert all(other_own == own and other != seed for other_own, other in others)
+    assert seed_of() == (own, seed)
+
+
 def test_a_decision_that_skips_the_answer_is_refused():
     prover, verifier = pair()
     messages = exchange(prover, verifier, 5)

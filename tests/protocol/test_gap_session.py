@@ -144,6 +144,16 @@ def test_the_verdict_is_that_of_the_same_design_judged_alone():
     )
 
 
+def test_one_of_several_attempts_has_its_part_of_delta_and_no_more():
+    """Spot checks and limits of one of five sessions at δ = 0.2 are those of δ = 0.04."""
+    verdict = session(FUNCTION, HONEST, seed=1, delta=0.2, attempts=5)
+    covered = verdict.details["n_corrupted_covered"]
+    assert verdict.delta == pytest.approx(0.04)
+    assert verdict.delta_split["spot checks"] == pytest.approx(0.008)
+    assert verdict.delta_split["upper limit of each target"] == pytest.approx(0.032)
+    assert verdict.n_retrained == n_checks(96, covered + 1, 0.008)
+
+
 def test_nothing_is_retrained_for_a_verdict_that_is_no_acceptance():
     verdict = session(FUNCTION, HalvedScores()(HONEST), seed=1)
     assert verdict.outcome is Outcome.ABORT

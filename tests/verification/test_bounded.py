@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -185,3 +186,18 @@ def test_a_p_without_a_negative_rate_is_never_acceptance(p):
     function = smooth_function(40, p=p)
     verdict = pyattr.verify(function, function.best, p=p, seed=0, budget=300)
     assert verdict.outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("design", [ClusterDesign(60), ClusterDesign(60, 3)], ids=str)
+def test_limits_are_moved_outwards_by_the_tail(design):
+    """Terms that are cut off count with the bound of their mean: above, and below if they may be negative."""
+    function, scores = smooth_function(60, noise=0.5), LinearScores.of(smooth_function(60).best)
+    masks, seeds = design.draw(1, 60)
+    outputs, linear = clipped(function)(masks, seeds), scores.linear(masks)
+    terms = ClusterTerms.of(design, outputs, scores, linear)
+    found = replace(cluster_range(design, outputs, linear, scores, CLIP), tail=np.zeros(1))
+    without = found.weight(terms.products, "betting", LEVELS)
+    moved = replace(found, tail=np.array([0.25])).weight(terms.products, "betting", LEVELS)
+    assert moved.upper - without.upper == pytest.approx(0.25)
+    assert without.lower - moved.lower == pytest.approx(0.25 if design.n_leaves > 1 else 0.0)
+    assert moved.estimate == without.estimate

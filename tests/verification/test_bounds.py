@@ -175,3 +175,11 @@ def test_modified_large_sample_limits_are_exact_for_no_effect_and_for_a_dominati
     estimate = 3.0 / n_leaves
     assert alone.upper[0] == pytest.approx(estimate * n_clusters / stats.chi2.ppf(0.05, n_clusters))
     assert alone.lower[0] == pytest.approx(estimate * n_clusters / stats.chi2.isf(0.02, n_clusters))
+
+
+def test_the_lower_limit_of_the_moment_bound_is_cantellis():
+    """``(κ-1) / (κ-1 + nη²) = α`` for the η by which a mean is above its expectation."""
+    squares = MeanSquares(np.array([2.0]), np.zeros(1), 50, 1)
+    lower = moment_interval(squares, Levels(0.04, 0.05), 3.0).lower[0]
+    eta = 2.0 / lower - 1.0
+    assert 2.0 / (2.0 + 50 * eta**2) == pytest.approx(0.04)

@@ -101,6 +101,20 @@ def test_each_limit_has_its_own_level(bound):
     assert rare_upper[3] == both[3]
 
 
+def test_the_share_of_delta_that_is_left_for_the_limits_is_what_they_have():
+    """Of a session, whose spot checks take the rest; limits at all of δ would be closer."""
+    function, design, criterion = smooth_function(30), ClusterDesign(40), Criterion(delta=0.05)
+    scores = LinearScores.of(with_gap(function, 0.1))
+    masks, seeds = design.draw(1, 30)
+    rows = criterion, design, masks, function(masks, seeds), scores
+    whole, share = judge_gap(*rows), judge_gap(*rows, delta=0.01)
+    assert whole.delta_split["upper limit of each target"] == 0.05
+    assert share.delta_split["upper limit of each target"] == 0.01
+    assert share.gap_upper[0] > whole.gap_upper[0]
+    assert share.gap_lower[0] < whole.gap_lower[0]
+    assert share.gap_upper == judge_gap(Criterion(delta=0.01), *rows[1:]).gap_upper
+
+
 def test_limits_of_var_f_are_those_of_a_regression_on_what_the_scores_predict():
     """Student t with C - 2 degrees of freedom about the line, at the mean that the scores have."""
     function, levels = smooth_function(30, quadratic=0.2), Levels(0.02, 0.05)

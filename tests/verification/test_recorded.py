@@ -7,6 +7,7 @@ import importlib
 import numpy as np
 import pytest
 from cube import CubeFunction, smooth_function, with_gap
+from scipy import stats
 
 import pyattr
 from pyattr import Outcome
@@ -14,7 +15,7 @@ from pyattr.verification import recorded
 from pyattr.verification import verify_recorded as module_function
 from pyattr.verification.cheats import HalvedScores
 from pyattr.verification.interval import Levels
-from pyattr.verification.recorded import Features, recorded_sums
+from pyattr.verification.recorded import Features, RecordedSums, recorded_sums
 from pyattr.verification.scores import LinearScores
 
 
@@ -74,7 +75,8 @@ def test_it_is_unbiased_and_its_limits_hold(gap):
 
 
 def test_honest_scores_pass_and_lies_do_not():
-    """20 banks: several targets, one verdict each."""
+    """20 banks: several targets, one verdict each. Fixed seeds: where 95% of the honest pass,
+    fewer than 18 of other 20 would with probability 0.08. A false acceptance has to miss all four targets."""
     function = smooth_function(80, quadratic=0.1, cubic=0.02, noise=0.3, n_targets=4)
     honest, near = with_gap(function, 0.01), with_gap(function, 0.075)
     halved = HalvedScores()(function.best)
@@ -210,3 +212,39 @@ def test_rows_that_are_alike_are_refused(design):
     assert len(np.unique(again.packed, axis=0)) < 100_000
     outputs = few(again, pyattr.sample_seeds(100_000, 4))
     assert pyattr.verify_recorded(again, outputs, few.best, held_out=True)
+
+
+def test_the_variance_at_a_gap_is_its_formula():
+    """``ζ_1 = B (σ² + B)``, or the measured one in proportion where that is larger and the estimate knows."""
+    n, gap = 100, np.array([0.3, 0.3, 0.3])
+    sums = RecordedSums(
+        n,
+        estimate=np.array([0.5, 0.5, 1e-4]),
+        residual_variance=np.full(3, 2.0),
+        degenerate=np.full(3, 40.0),
+        linear=np.array([0.1, 5.0, 5.0]),  # below, above, and above of an estimate that is noise
+        kurtosis=np.full(3, 3.0),
+    )
+    linear = np.array([0.3 * 2.3, 5.0 * 0.3 / 0.5, 0.3 * 2.3])
+    expected = (2.0 * 40.0 + 4.0 * (n - 2) * linear) / (n * (n - 1))
+    np.testing.assert_allclose(sums.variance_at(gap), expected)
+    # The score limits are the gaps at which the estimate is just so many standard errors away.
+    interval = sums.interval(Levels(0.02, 0.05))
+    for limit, z in (
+        (interval.upper, stats.norm.isf(0.05)),
+        (interval.lower, stats.norm.isf(0.02)),
+    ):
+        away = np.abs(limit - sums.estimate) / np.sqrt(sums.variance_at(limit))
+        np.testing.assert_allclose(away[limit > 0.0], z, rtol=1e-6)
+
+
+def test_payments_rest_on_limits_of_var_f_that_hold_for_all_targets_at_once():
+    """The upper limit has the level of the lower limits, δ/T; the lower one, which raises the gap, δ."""
+    function = smooth_function(40, noise=0.5, n_targets=4)
+    masks, outputs = bank(function, 600, 3)
+    verdict = pyattr.verify_recorded(masks, outputs, function.best, held_out=True, delta=0.08)
+    values = outputs.astype(np.float64)
+    centred = (values - values.mean(axis=0)) ** 2
+    error = centred.std(axis=0) / np.sqrt(599)
+    expected = values.var(axis=0, ddof=1) + stats.t.isf(0.02, 599) * error
+    np.testing.assert_allclose(verdict.details["variance_upper"], expected, rtol=1e-3)

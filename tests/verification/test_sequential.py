@@ -25,7 +25,7 @@ from pyattr.verification.sequential import (
     unbarred,
     verify_in_rounds,
 )
-from pyattr.verification.spending import Looks
+from pyattr.verification.spending import Looks, failure_probability
 from pyattr.verification.trainings import Trainings
 
 
@@ -92,6 +92,18 @@ def test_honest_verification_is_cheaper_and_never_above_its_plan():
     assert np.mean([v.outcome is Outcome.ACCEPT for v in verdicts]) >= 0.87
     lies = [pyattr.verify(function, HalvedScores()(function.best), seed=s) for s in range(20)]
     assert np.median([v.n_retrained for v in lies]) <= 30
+
+
+@pytest.mark.parametrize("delta", [0.02, 0.1])
+def test_the_looks_of_a_verdict_spend_its_delta_and_no_more(delta):
+    """The levels that a verdict states, walked through by its proof note."""
+    function = smooth_function(60)
+    verdict = pyattr.verify(function, with_gap(function, 0.045), delta=delta, seed=3)
+    looks, split = verdict.details["looks"], verdict.delta_split
+    levels = [split[name] for name in split if name.startswith("upper limit at look")]
+    assert len(levels) == len(looks) > 1
+    assert failure_probability(looks, levels) == pytest.approx(delta, rel=0.01)
+    assert split["upper limit of each target"] == delta
 
 
 def test_no_training_is_repeated_and_the_opening_is_used():

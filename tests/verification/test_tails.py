@@ -12,6 +12,8 @@ from pyattr import ClusterDesign, Outcome
 from pyattr.verification.bounds import Levels, chi2_interval
 from pyattr.verification.cheats import HalvedScores
 from pyattr.verification.clusters import ClusterTerms
+from pyattr.verification.gap import estimate_gap
+from pyattr.verification.judge import Criterion, judge_gap
 from pyattr.verification.scores import LinearScores
 from pyattr.verification.tails import measure_tails
 
@@ -59,7 +61,8 @@ def test_a_visible_rare_event_is_not_accepted():
 
 @pytest.mark.parametrize("cubic", [0.0, 0.01])
 def test_normal_residuals_are_not_refused(cubic):
-    """The switch costs the honest and the accusation of the dishonest nothing: 100 sessions each."""
+    """The switch costs the honest and the accusation of the dishonest nothing: 100 sessions each, fixed
+    seeds. Of others fewer than 97 would be accepted with probability 0.02 if 99% of them are."""
     function = smooth_function(80, quadratic=0.1, cubic=cubic)
     honest = outcomes(function, with_gap(function, 0.01), 100, design=DESIGN)
     assert share(honest, Outcome.ACCEPT) >= 0.97
@@ -94,3 +97,27 @@ def test_wider_limits_fail_less_often(draw, most, plain_least):
     wider = plain.estimate + tails.widening * (plain.upper - plain.estimate)
     assert np.mean(plain.upper < 0.05) >= plain_least
     assert np.mean(wider < 0.05) <= most
+
+
+def test_the_upper_limit_of_a_verdict_is_the_wider_one():
+    """Heavy residuals of the size of ε: the limit moves by the measured factor, and may not be left where it
+    was."""
+    function, design, criterion = (
+        smooth_function(60),
+        ClusterDesign(60),
+        Criterion(nonlinearity=0.0),
+    )
+    scores = LinearScores.of(function.best)
+    masks, _ = design.draw(3, 60)
+    odd = 0.2 * np.random.default_rng(1).laplace(size=60)
+    linear = scores.linear(masks)
+    outputs = linear + np.stack([odd, -odd], axis=1).reshape(-1, 1)
+    terms = ClusterTerms.of(design, outputs, scores, linear)
+    found = estimate_gap(terms, scores.variance(0.5), criterion.levels(0.05, 1))
+    size = 0.05 * found.measured_variance.estimate
+    widening = measure_tails(terms, "chi2", size, criterion.kappa, 0.05).widening[0]
+    verdict = judge_gap(criterion, design, masks, outputs, scores)
+    plain, estimate = found.relative.upper[0], found.relative.estimate[0]
+    assert widening > 1.05
+    assert verdict.gap_upper[0] == pytest.approx(estimate + widening * (plain - estimate))
+    assert verdict.gap_lower[0] == pytest.approx(found.relative.lower[0])
