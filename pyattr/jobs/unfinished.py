@@ -117,6 +117,8 @@ class Unfinished:
             seed = secrets.randbits(64) if given is None else given
             self._directory.write_private(msgspec.json.encode(_Private(seed)))
             return seed
+        except msgspec.DecodeError as error:
+            raise ProtocolError(f"the seed in it: expected a number, got {error}") from error
 
     def recorded(self, retrain: Retrain, portion: int) -> Journal:
         """A `Retrain` that keeps what it trains, and trains nothing that is kept.

@@ -263,4 +263,9 @@ def test_damage_and_company_are_named(place):
     assert swapped.exit_code == 3
     assert "take this folder away, and the check begins anew" in swapped.stderr
     first.write_bytes(content)
+    secret = folder / "private-verifier.json"
+    seed = secret.read_bytes()
+    secret.write_bytes(b"{")
+    assert "take this folder away, and the check begins anew" in call(place).stderr
+    secret.write_bytes(seed)
     assert call(place).exit_code == 0
