@@ -105,7 +105,7 @@ def read_sellers(path: Path, n_examples: int) -> NDArray[np.int64]:
     try:
         checked = check_groups(owners, n_examples)
     except ValueError as error:
-        said = str(error).removeprefix("groups: ").replace("players", "sellers")
+        said = str(error).removeprefix("groups: ").replace("groups", "sellers")
         raise ValueError(f"sellers: {path}: {said}") from error
     if not checked.any():
         raise bad_value("sellers", f"at least {_FEWEST} of them in {path}", 1)

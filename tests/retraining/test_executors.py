@@ -160,8 +160,7 @@ def test_a_trainer_of_another_shape_stops_everything(tmp_path):
     alone(tmp_path)
     outcome = Worker(Work(str(tmp_path), Make("misshapen")))(Task(SEED, N_CHUNKS))
     assert isinstance(outcome, Stopped)
-    assert "outputs: expected shape (8, 5), a row for each mask" in outcome.why
-    assert outcome.why.endswith("got (8, 2)")
+    assert "outputs: expected shape (8, 5), got (8, 2)" in outcome.why
 
 
 @pytest.mark.parametrize("n_workers", [1, 3])
