@@ -155,13 +155,14 @@ def test_one_wrong_score_is_not_accepted_where_examples_are_rare():
 
 def test_terms_are_their_formula():
     """The centre's residual from the mean of the other stars, times ``Σ_j w_j r̄_j`` rate by rate."""
-    design = StarDesign(6, 8, 0.2)
+    design = StarDesign(6, 9, 0.2)
+    assert len(set(design.counts)) > 1  # or weights of partners would be those of rates
     function = smooth_function(30, quadratic=0.2, noise=0.3, p=0.2)
     scores = LinearScores.of(with_gap(function, 0.1))
     masks, seeds = design.draw(3, 30)
     outputs, linear = function(masks, seeds), scores.linear(masks)
     terms = StarTerms.of(design, outputs, scores, linear)
-    residual = (outputs - linear).reshape(6, 9)
+    residual = (outputs - linear).reshape(6, 10)
     ends = 1 + np.cumsum((0, *design.counts))
     weighted = sum(
         weight * residual[:, first:last].mean(axis=1)
