@@ -415,3 +415,8 @@ def test_unknown_bounds_are_refused():
         estimate_of(ClusterDesign(4), function, function.best, 0, bound="normal")
     with pytest.raises(ValueError, match="bound: expected 'chi2' or 't'"):
         estimate_of(ClusterDesign(4, 2), function, function.best, 0, bound="moment")
+
+
+def test_delta_is_divided_by_the_targets_for_accusations_and_simultaneous_limits():
+    assert Criterion().levels(0.05, 5) == Levels(0.01, 0.05)
+    assert Criterion(simultaneous=True).levels(0.05, 5) == Levels(0.01, 0.01)
