@@ -303,3 +303,17 @@ def test_where_truncated_sums_say_nothing_all_outputs_are_checked(changes):
     assert plan.truncation is None
     assert plan.n_checks == n_checks(400, 1, 0.01)
     assert plan_checks(ClusterDesign(50, 2), Criterion(), 0.04, 0.01, honest).truncation is None
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_influences_and_slack_are_their_formulas(relative):
+    """``max(t - a_c, 0)`` and ``x - Σ a_c`` with t and x in units of τ, by hand; a slack that is larger would
+    let more be hidden than the checks are drawn for."""
+    output, prediction = np.array([[0.3], [-1.0], [2.0]]), np.array([[0.5], [-0.9], [0.0]])
+    squares = PairSquares(output, prediction, np.array([4.0]), relative, tolerance=0.1)
+    epsilon = np.array([0.2])
+    factor, tau = (1.25, 0.2 * 4.0 / 0.64) if relative else (1.0, 0.2)
+    shown = (np.abs(output - prediction * factor) + 0.1) ** 2
+    influence, slack = squares.influence(Truncation(cap=2.0, total=5.0), epsilon)
+    np.testing.assert_allclose(influence, np.maximum(2.0 * tau - shown, 0.0))
+    np.testing.assert_allclose(slack, 5.0 * tau - shown.sum(axis=0))

@@ -268,6 +268,21 @@ def test_intercepts_are_refitted_or_checked():
     assert checked.estimate[0] == pytest.approx(0.25 / function.variance[0], rel=0.02)
 
 
+def test_a_checked_intercept_takes_half_of_the_level_on_two_sides():
+    """B_1 at α/2, and the mean residual between limits at α/4 each, whose larger square is B_0's limit."""
+    function = smooth_function(40, quadratic=0.1)
+    best = function.best
+    shifted = LinearScores(best.scores * np.float32(0.9), best.intercept + np.float32(0.3))
+    terms = terms_of(ClusterDesign(30), function, shifted, 3)
+    known, levels = shifted.variance(0.5), Levels(0.02, 0.08)
+    checked = estimate_gap(terms, known, levels, check_intercept=True).weight
+    scores_alone = estimate_gap(terms, known, Levels(0.01, 0.04)).weight
+    offset = t_interval(terms.offset, Levels(0.02, 0.02))
+    square = max(abs(offset.lower[0]), abs(offset.upper[0])) ** 2
+    assert checked.upper[0] == pytest.approx(scores_alone.upper[0] + square)
+    assert checked.lower[0] == pytest.approx(scores_alone.lower[0])
+
+
 def test_worst_case_covers_every_corruption():
     """Whatever w outputs a prover corrupts, the worst case is no better than the truth."""
     rng = np.random.default_rng(0)
@@ -400,3 +415,8 @@ def test_unknown_bounds_are_refused():
         estimate_of(ClusterDesign(4), function, function.best, 0, bound="normal")
     with pytest.raises(ValueError, match="bound: expected 'chi2' or 't'"):
         estimate_of(ClusterDesign(4, 2), function, function.best, 0, bound="moment")
+
+
+def test_delta_is_divided_by_the_targets_for_accusations_and_simultaneous_limits():
+    assert Criterion().levels(0.05, 5) == Levels(0.01, 0.05)
+    assert Criterion(simultaneous=True).levels(0.05, 5) == Levels(0.01, 0.01)

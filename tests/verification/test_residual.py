@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cube import smooth_function
 
+from pyattr.verification.bounds import hoeffding_radius
 from pyattr.verification.residual import (
     ResidualDesign,
     ResidualSums,
@@ -88,3 +89,11 @@ def test_designs_that_do_not_exist_are_refused():
         ResidualDesign(0, 0.1)
     with pytest.raises(ValueError, match=r"rho: expected a correlation in \(0, 1/3\]"):
         ResidualDesign(10, 0.5)
+
+
+def test_the_radius_is_its_formula():
+    """Mean square, three values of h amplified by √3 (1 + √26/(2ρ)), and the bias 2ρ²b²."""
+    design = ResidualDesign(500, 0.2)
+    values, total = (hoeffding_radius(n, width, 0.01) for n, width in ((500, 9.0), (1500, 4.5)))
+    amplified = np.sqrt(3.0) * (1.0 + np.sqrt(26.0) / 0.4) * values
+    assert residual_radius(design, 3.0, 0.01) == pytest.approx(total + amplified + 2 * 0.04 * 9.0)

@@ -151,3 +151,25 @@ def test_one_wrong_score_is_not_accepted_where_examples_are_rare():
     chosen = pyattr.verify(function, wrong, p=0.01, seed=1)
     assert not chosen
     assert chosen.details["n_clusters"] * 0.01 >= 12.8
+
+
+def test_terms_are_their_formula():
+    """The centre's residual from the mean of the other stars, times ``Σ_j w_j r̄_j`` rate by rate."""
+    design = StarDesign(6, 9, 0.2)
+    assert len(set(design.counts)) > 1  # or weights of partners would be those of rates
+    function = smooth_function(30, quadratic=0.2, noise=0.3, p=0.2)
+    scores = LinearScores.of(with_gap(function, 0.1))
+    masks, seeds = design.draw(3, 30)
+    outputs, linear = function(masks, seeds), scores.linear(masks)
+    terms = StarTerms.of(design, outputs, scores, linear)
+    residual = (outputs - linear).reshape(6, 10)
+    ends = 1 + np.cumsum((0, *design.counts))
+    weighted = sum(
+        weight * residual[:, first:last].mean(axis=1)
+        for weight, first, last in zip(design.noise_rates.weights, ends, ends[1:], strict=False)
+    )
+    others = [np.delete(residual, star, axis=0).mean() for star in range(6)]
+    expected = (residual[:, 0] - others) * weighted
+    np.testing.assert_allclose(terms.products[:, 0], expected, rtol=1e-5, atol=1e-7)
+    independent = (residual[:, 0] - scores.intercept[0]) * weighted
+    np.testing.assert_allclose(terms.independent_products[:, 0], independent, rtol=1e-5, atol=1e-7)

@@ -99,25 +99,26 @@ def test_wider_limits_fail_less_often(draw, most, plain_least):
     assert np.mean(wider < 0.05) <= most
 
 
-def test_the_upper_limit_of_a_verdict_is_the_wider_one():
-    """Heavy residuals of the size of ε: the limit moves by the measured factor, and may not be left where it
-    was."""
-    function, design, criterion = (
-        smooth_function(60),
-        ClusterDesign(60),
-        Criterion(nonlinearity=0.0),
-    )
+@pytest.mark.parametrize("design", [ClusterDesign(60), ClusterDesign(60, 2, rho=0.25)], ids=str)
+def test_the_upper_limit_of_a_verdict_is_the_wider_one(design):
+    """Heavy residuals of the size of ρ ε Var f: the limit moves by the factor measured against that."""
+    function, criterion = smooth_function(60), Criterion(nonlinearity=0.0)
     scores = LinearScores.of(function.best)
     masks, _ = design.draw(3, 60)
-    odd = 0.2 * np.random.default_rng(1).laplace(size=60)
+    odd = 0.2 * np.sqrt(design.rho) * np.random.default_rng(1).laplace(size=60)
     linear = scores.linear(masks)
-    outputs = linear + np.stack([odd, -odd], axis=1).reshape(-1, 1)
+    signs = np.tile([1.0, -1.0], design.n_leaves)
+    outputs = linear + np.outer(odd, signs).reshape(-1, 1)
     terms = ClusterTerms.of(design, outputs, scores, linear)
     found = estimate_gap(terms, scores.variance(0.5), criterion.levels(0.05, 1))
     size = 0.05 * found.measured_variance.estimate
-    widening = measure_tails(terms, "chi2", size, criterion.kappa, 0.05).widening[0]
+    widening, other = (
+        measure_tails(terms, "chi2", share * size, criterion.kappa, 0.05).widening[0]
+        for share in (design.rho, 4.0 * design.rho)
+    )
     verdict = judge_gap(criterion, design, masks, outputs, scores)
     plain, estimate = found.relative.upper[0], found.relative.estimate[0]
     assert widening > 1.05
+    assert widening > 1.05 * other
     assert verdict.gap_upper[0] == pytest.approx(estimate + widening * (plain - estimate))
     assert verdict.gap_lower[0] == pytest.approx(found.relative.lower[0])
