@@ -71,6 +71,8 @@ class Command(click.Command):
         elsewhere: tuple[str, Sequence[str]] = ("", ()),
         **words: Any,
     ) -> None:
+        # Of the command's own too, as click remembers what it met first: the group's, or none.
+        words.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})
         super().__init__(*arguments, **words)
         self.params += everywhere_options(hidden=True)
         self._interrupted, self._elsewhere = interrupted, elsewhere

@@ -36,7 +36,7 @@ from pyattr.verification.gap_plan import planned_level
 from pyattr.verification.opening import OPENING_TRAININGS
 from pyattr.verification.paper import PILOT, error_width, plan_for
 from pyattr.verification.pilot import run_pilot
-from pyattr.verification.plan import choose_clusters
+from pyattr.verification.plan import choose_clusters, least_clusters
 from pyattr.verification.residual import N_LEVELS, N_MEANS, ResidualDesign, plan_paper
 from pyattr.verification.spot_check import n_checks
 
@@ -186,7 +186,10 @@ def _gap_local(situation: Situation) -> _Counts:
     """Of all rounds: a verification stops as soon as every target is decided."""
     criterion, n = situation.criterion, situation.n_targets
     alpha = planned_level(criterion, n)
-    design = choose_clusters(situation.odd_noise, criterion.epsilon, alpha, n, criterion, None)
+    least = least_clusters(situation.n_train, criterion.delta)
+    design = choose_clusters(
+        situation.odd_noise, criterion.epsilon, alpha, n, criterion, None, least
+    )
     # The first trainings are rows of the design, but for the second leaves where it has one.
     lost = OPENING_TRAININGS // 2 if design.n_leaves == 1 else 0
     return lost + design.n_evaluations, 0, _scores_bytes(situation), design
@@ -204,6 +207,7 @@ def _gap_interactive(situation: Situation, prices: Prices) -> _Counts:
         miss,
         criterion,
         honest,
+        least=least_clusters(situation.n_train, criterion.delta),
         prover_trainings=max(prices.prover_trainings, 1e-9),
     )
     own = _pilot_trainings(situation) + plan.n_checks

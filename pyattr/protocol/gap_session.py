@@ -24,7 +24,7 @@ from pyattr.verification.corruption import Cover, PairSquares
 from pyattr.verification.evaluate import Evaluator
 from pyattr.verification.judge import judge_gap
 from pyattr.verification.pilot import Pilot, run_pilot
-from pyattr.verification.plan import smallest_design
+from pyattr.verification.plan import least_clusters, smallest_design
 from pyattr.verification.scores import LinearScores
 from pyattr.verification.spot_check import check_probabilities
 from pyattr.verification.verdict import Outcome, Verdict
@@ -91,7 +91,9 @@ class GapMethod(Method):
         p, budget = terms.criterion.p, terms.budget
         if design is not None and design.p != p:
             raise bad_value("design.p", f"p = {p}", design.p)
-        needed = smallest_design(p) if design is None else design.n_evaluations
+        least = least_clusters(terms.n_train, terms.criterion.delta)
+        smallest = max(smallest_design(p), 2 * least)
+        needed = smallest if design is None else design.n_evaluations
         if budget is not None and budget < needed:
             raise bad_value("budget", f"at least {needed} trainings of a challenge", budget)
         self._given = design
@@ -132,7 +134,15 @@ class GapMethod(Method):
         noise = pilot.noise(criterion.p)
         honest = Honest.of(epsilon, n, noise=noise, relative=criterion.relative)
         return choose_challenge(
-            noise, epsilon, alpha, miss, criterion, honest, terms.budget, weighted=weighted
+            noise,
+            epsilon,
+            alpha,
+            miss,
+            criterion,
+            honest,
+            terms.budget,
+            weighted=weighted,
+            least=least_clusters(terms.n_train, criterion.delta),
         )
 
     def judge(

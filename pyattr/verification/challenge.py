@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from pyattr.verification.clusters import ClusterDesign
+from pyattr.verification.clusters import LEAST_CLUSTERS, ClusterDesign
 from pyattr.verification.corruption import Truncation, truncated_total
 from pyattr.verification.judge import Criterion
 from pyattr.verification.plan import (
@@ -177,6 +177,7 @@ def choose_challenge(
     budget: int | None = None,
     *,
     weighted: bool = False,
+    least: int = LEAST_CLUSTERS,
     prover_trainings: float = PROVER_TRAININGS,
 ) -> ChallengePlan:
     """Choose the challenge with the least cost to both sides.
@@ -192,10 +193,12 @@ def choose_challenge(
         Shares of delta for the interval and for the checks.
     honest : Honest
     weighted : bool
+    least : int
+        Fewest clusters.
     prover_trainings : float
         Trainings of the prover that are worth one of the verifier.
     """
-    smallest = choose_clusters(noise, epsilon, alpha, honest.n_targets, criterion, budget)
+    smallest = choose_clusters(noise, epsilon, alpha, honest.n_targets, criterion, budget, least)
 
     def planned(growth: float) -> ChallengePlan:
         larger = replace(smallest, n_clusters=round(growth * smallest.n_clusters))

@@ -14,6 +14,7 @@ from pyattr.verification.criterion import Criterion
 from pyattr.verification.evaluate import Evaluator
 from pyattr.verification.opening import OPENING_TRAININGS, open_clusters
 from pyattr.verification.pilot import run_pilot
+from pyattr.verification.plan import least_clusters
 from pyattr.verification.scores import LinearScores
 from pyattr.verification.spending import (
     EXTENSION_SHARE,
@@ -86,11 +87,13 @@ def opened_plan(
     budget : int or None
         Most trainings.
     """
-    _check(criterion, budget)
+    stars = stars_only(criterion.p)
+    few = LEAST_CLUSTERS if stars else least_clusters(scores.n_train, criterion.delta)
+    _check(criterion, budget, few)
     epsilon = criterion.epsilon
     if not criterion.relative:
         epsilon = float(np.min(epsilon / np.maximum(scores.variance(criterion.p), 1e-300)))
-    if stars_only(criterion.p):
+    if stars:
         return _plan_of_stars(evaluate, scores, criterion, seeds, epsilon, budget)
     spare = None if budget is None else budget // 4
     opening = open_clusters(evaluate, scores, criterion.p, seeds[0], epsilon, spare)
@@ -99,7 +102,7 @@ def opened_plan(
         single = highest_rho(criterion.p) == 1.0 and not opening.seeds_matter(epsilon)
         criterion = replace(criterion, bound="moment" if single else "betting")
     own = criterion.bound in MODELLED
-    least = max(LEAST_CLUSTERS, opening.n_clusters) if own else LEAST_CLUSTERS
+    least = max(few, opening.n_clusters) if own else few
     alpha = planned_level(criterion, scores.n_targets)
     design = choose_design(opening.noise, epsilon, alpha, criterion, rest, scores, least)
     bound = criterion.bound_for(design)
@@ -107,6 +110,11 @@ def opened_plan(
         looks = Looks((design.n_clusters,), 1)
         return GapPlan(design, looks, seeds[1], bound, opening.n_trained, opening.n_trained)
     lost = opening.lost(design) if own else opening.n_trained
+    if (
+        budget is not None and lost + design.n_evaluations > budget
+    ):  # few examples, whose seeds matter
+        needed = lost + design.n_evaluations
+        raise bad_value("budget", f"at least {needed} trainings, for all joint effects", budget)
     most = design.n_clusters
     if budget is not None:
         most = max(most, (budget - lost) // (2 * design.n_leaves))
@@ -142,9 +150,9 @@ def _plan_of_stars(
     return GapPlan(design, looks, seeds[1], criterion.bound_for(design), lost, lost)
 
 
-def _check(criterion: Criterion, budget: int | None) -> None:
+def _check(criterion: Criterion, budget: int | None, least: int) -> None:
     """Refuse what would be refused anyway, before anything is trained."""
-    smallest = OPENING_TRAININGS + smallest_choice(criterion.p)
+    smallest = OPENING_TRAININGS + max(smallest_choice(criterion.p), 2 * least)
     if budget is not None and budget < smallest:
         raise bad_value(
             "budget", f"at least {smallest} trainings (opening and smallest design)", budget

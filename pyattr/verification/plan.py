@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = [
     "HONEST_SHARE_WORST",
     "SEEDS_MATTER",
     "choose_clusters",
+    "least_clusters",
     "smallest_design",
 ]
 
@@ -32,12 +34,36 @@ HONEST_SHARE_SEEDS = 0.55
 SEEDS_MATTER = 0.1
 # Chance that an honest prover with that residual is not accepted, over all targets.
 HONEST_MISS = 0.05
+_FEW = 7  # examples, up to which every joint effect is looked for
 _LEAVES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
 def smallest_design(p: float) -> int:
     """Trainings of the smallest cluster design."""
     return 2 * LEAST_CLUSTERS * (1 if highest_rho(p) == 1.0 else 2)
+
+
+def least_clusters(n_train: int, delta: float) -> int:
+    """Fewest clusters that a verdict rests on, so that no joint effect of few examples goes unseen.
+
+    N examples, or owners that are in or out as one, have 2^(N-1) odd pairs of subsets. At p = 1/2 each
+    is drawn with the same probability, so that ``ln(1/delta) 2^(N-1)`` clusters miss a given one, and with it
+    a residual that is there alone, with probability delta at most. Normal theory, which the default bound
+    rests on, begins where residuals are sums of many contributions.
+
+    Parameters
+    ----------
+    n_train : int
+        Above 7 it is `LEAST_CLUSTERS`: an effect of one pair in 128 is rare anyway.
+    delta : float
+
+    Returns
+    -------
+    int
+    """
+    if n_train > _FEW:
+        return LEAST_CLUSTERS
+    return max(LEAST_CLUSTERS, math.ceil(math.log(1.0 / delta) * (1 << (n_train - 1))))
 
 
 def _planned_upper(

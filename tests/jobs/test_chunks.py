@@ -80,5 +80,5 @@ def test_a_bank_keeps_the_size_it_began_with(tmp_path):
     assert chunk_rows(heavy, 100_000, n_train=1000) == 256
     assert chunk_rows(stated, 100_000, "chunk = 24") == 24
     assert chunk_rows(stated, 100_000) == 24
-    with pytest.raises(ValueError, match="chunk_rows: expected 32 as in the bank"):
+    with pytest.raises(ValueError, match=r"models\.chunk: expected 32 as in the bank"):
         chunk_rows(small, 500, "chunk = 64")

@@ -275,7 +275,7 @@ def test_an_ensemble_of_ones_own(module):
         ("make_nothing", "function"),
         ("Ensemble", "type"),
         ("broken", "type"),
-        ("missing", "no attribute"),
+        ("missing", "no .missing"),
     ],
 )
 def test_what_is_no_job_is_refused(module, name, got):

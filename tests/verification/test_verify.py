@@ -9,8 +9,9 @@ from cube import CubeFunction, smooth_function, with_gap
 import pyattr
 from pyattr import Attribution, ClusterDesign, Outcome, Verdict
 from pyattr.verification.cheats import FitsAfterChallenge, HalvedScores
+from pyattr.verification.clusters import LEAST_CLUSTERS
 from pyattr.verification.judge import Criterion
-from pyattr.verification.plan import choose_clusters
+from pyattr.verification.plan import choose_clusters, least_clusters
 
 
 def verify(*arguments, seed=0, **options):
@@ -313,10 +314,11 @@ def test_the_known_limit_of_the_default_bound():
     assert share(large, Outcome.ACCEPT) == 0.0
 
 
-def test_few_owners_need_more_clusters_than_the_default():
+def test_joint_effects_of_few_owners_are_looked_for():
     """Half of Var f is all four owners being in together, and the scores leave that out (gap 0.088). One pair
-    in eight shows it: (7/8)^C of sessions see nothing, 0.3 at a first look of 9 clusters and 0.002 at 48. 40
-    sessions each, fixed seeds."""
+    in eight shows it: (7/8)^C of sessions see nothing, 0.04 at the 24 clusters that four owners take and 0.3
+    at the 9 that many do with. 60 sessions each, fixed seeds: more than 8 accepted of 60 have probability
+    6e-3 at 5%, and fewer than 6 that many at 0.25."""
     linear = np.linspace(0.8, 1.2, 4)
     size = np.sqrt(np.sum(linear**2) / 4 / (15 / 256))
 
@@ -325,9 +327,13 @@ def test_few_owners_need_more_clusters_than_the_default():
         return (bits @ linear + size * bits.all(axis=1))[:, None]
 
     published = Attribution(scores=linear[:, None])
-    assert 0.05 < share(outcomes(joint, published, 40), Outcome.ACCEPT) < 0.6
-    larger = outcomes(joint, published, 40, design=ClusterDesign(48))
-    assert share(larger, Outcome.ACCEPT) == 0.0
+    assert share(outcomes(joint, published, 60), Outcome.ACCEPT) <= 8 / 60
+    few = outcomes(joint, published, 60, design=ClusterDesign(9))
+    assert share(few, Outcome.ACCEPT) >= 6 / 60
+    assert least_clusters(4, 0.05) == 24
+    assert least_clusters(8, 0.05) == LEAST_CLUSTERS
+    with pytest.raises(ValueError, match="budget: expected at least 56 trainings"):
+        verify(joint, published, budget=50)
 
 
 def test_the_moment_bound_is_planned_for_and_refuses_heavy_tails():
