@@ -6,6 +6,7 @@ threads.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import math
 import os
@@ -47,12 +48,14 @@ def set_num_threads(n_threads: int) -> None:
     n_threads : int
         At least 1. The default is the number of cores that the process may use.
     """
-    global _n_threads, _pool
-    n_threads = check_count("n_threads", n_threads, 1)
-    with _pool_lock:
-        _n_threads, pool, _pool = n_threads, _pool, None
-    if pool is not None:
-        pool.close()
+    global _n_threads
+    _n_threads = check_count("n_threads", n_threads, 1)
+
+
+_current_core: Callable[[], int] | None = None
+if hasattr(os, "sched_setaffinity"):
+    with suppress(OSError, AttributeError):  # a C library without it
+        _current_core = ctypes.CDLL(None).sched_getcpu
 
 
 def _forget_pool() -> None:
@@ -100,25 +103,42 @@ class _Pool:
     """
 
     def __init__(self) -> None:
-        self._shares: SimpleQueue[_Share | None] = SimpleQueue()
-        self._n_helpers = 0
+        self._shares: SimpleQueue[_Share] = SimpleQueue()
+        self._helpers: list[threading.Thread] = []
+        self._cores: frozenset[int] | None = None  # of the helpers
 
     def put(self, shares: list[_Share]) -> None:
         """Hand shares to as many helpers, or as can be had; they begin when they are free."""
         with suppress(RuntimeError):  # no more threads: those that there are do it all
-            while self._n_helpers < len(shares):
-                threading.Thread(target=self._serve, name="pyattr", daemon=True).start()
-                self._n_helpers += 1
-        for share in shares[: self._n_helpers]:
+            while len(self._helpers) < len(shares):
+                helper = threading.Thread(target=self._serve, name="pyattr", daemon=True)
+                helper.start()
+                self._helpers.append(helper)
+                self._cores = None
+        self._spread()
+        for share in shares[: len(self._helpers)]:
             self._shares.put(share)
 
-    def close(self) -> None:
-        """Let the helpers end when they have served what was put before."""
-        for _ in range(self._n_helpers):
-            self._shares.put(None)
+    def _spread(self) -> None:
+        """Keep the helpers off the caller's core.
+
+        Where the system sees no cache that cores share, it wakes a thread on the core that it had last,
+        and if that is the caller's they take turns for milliseconds, while another core has nothing to do.
+        """
+        if _current_core is None:
+            return
+        allowed, here = os.sched_getaffinity(0), _current_core()
+        cores = frozenset(allowed - {here} or allowed)
+        if cores == self._cores:
+            return
+        self._cores = cores
+        with suppress(OSError):  # where it is not allowed the system decides
+            for helper in self._helpers:
+                os.sched_setaffinity(helper.native_id or 0, cores)
 
     def _serve(self) -> None:
-        while (share := self._shares.get()) is not None:
+        while True:
+            share = self._shares.get()
             share.serve()
             del share  # its tasks hold the arrays of the caller
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -132,6 +133,7 @@ def test_work_is_done_where_no_more_threads_can_be_had(
 
     set_num_threads(4)
     monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(threads, "_pool", None)
     try:
         for round_ in (1, 2):
             over_rows(64, 1 << 20, count)
@@ -195,21 +197,45 @@ def test_the_caller_waits_for_a_helper_that_has_begun() -> None:
     helper.join()
 
 
-def test_helpers_end_when_the_number_of_threads_changes() -> None:
+def test_helpers_stay_when_the_number_of_threads_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     def helpers() -> set[threading.Thread]:
         return {thread for thread in threading.enumerate() if thread.name == "pyattr"}
 
+    monkeypatch.setattr(threads, "_pool", None)
     before, others = get_num_threads(), helpers()
     try:
-        set_num_threads(4)
-        over_rows(64, 1 << 20, lambda begin, end: time.sleep(0.001))
-        ours = helpers() - others
-        assert len(ours) == 3
+        for n_threads, n_helpers in ((3, 2), (1, 2), (2, 2), (4, 3), (3, 3)):
+            set_num_threads(n_threads)
+            over_rows(64, 1 << 20, lambda begin, end: time.sleep(0.001))
+            assert len(helpers() - others) == n_helpers
     finally:
         set_num_threads(before)
-    for helper in ours:
-        helper.join(10)
-        assert not helper.is_alive()
+
+
+@pytest.mark.skipif(threads._current_core is None, reason="the system does not say on which core")
+def test_helpers_are_kept_off_the_callers_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the caller goes, within the cores that it may use."""
+    before, allowed = get_num_threads(), os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("needs two cores")
+    monkeypatch.setattr(threads, "_pool", None)
+
+    def cores_of_helpers() -> list[set[int]]:
+        over_rows(64, 1 << 20, lambda begin, end: time.sleep(0.001))
+        pool = threads._pool
+        assert pool is not None
+        return [os.sched_getaffinity(helper.native_id or 0) for helper in pool._helpers]
+
+    set_num_threads(3)
+    try:
+        for core in sorted(allowed)[:2]:
+            monkeypatch.setattr(threads, "_current_core", lambda core=core: core)
+            assert cores_of_helpers() == [allowed - {core}] * 2
+        os.sched_setaffinity(0, {core})  # nowhere else to go
+        assert cores_of_helpers() == [{core}] * 2
+    finally:
+        os.sched_setaffinity(0, allowed)
+        set_num_threads(before)
 
 
 def test_two_threads_write_to_two_pieces() -> None:
