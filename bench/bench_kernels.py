@@ -3,8 +3,8 @@
 8,000 masks, 64 targets, 10^6 rows of 10 logits; medians of turns taken in one process. Figures are in
 ``bench/results/kernels_*.json``; on one core of an AMD EPYC (Zen 4, AVX-512), with float32 products
 of dense masks by OpenBLAS at the same instruction-set level as peers, they are: Gram matrix of 1,000
-and 4,000 examples at AVX2 9.5 and 9.3 times ssyrk, 16 and 17 times sgemm, with VPOPCNTDQ 1.7 times as fast
-again; masks @ W, its transpose and the exact fixed-point product at AVX2 3.5 to 3.9 times sgemm. A Gram
+and 4,000 examples at AVX2 9.2 and 8.9 times ssyrk, 16 and 17 times sgemm, with VPOPCNTDQ 1.7 times as fast
+again; masks @ W, its transpose and the exact fixed-point product at AVX2 3.5 to 4.0 times sgemm. A Gram
 matrix of 4,000 examples is 64 MB that the system has to clear: up to half of the time where a peer has
 just given back other memory.
 
