@@ -55,7 +55,8 @@ def set_num_threads(n_threads: int) -> None:
 _current_core: Callable[[], int] | None = None
 if hasattr(os, "sched_setaffinity"):
     with suppress(OSError, AttributeError):  # a C library without it
-        _current_core = ctypes.CDLL(None).sched_getcpu
+        # Of a PyDLL, as it is too short to let other threads of Python in.
+        _current_core = ctypes.PyDLL(None).sched_getcpu
 
 
 def _forget_pool() -> None:
