@@ -47,10 +47,14 @@
 #endif
 
 // A function for one level alone, which is only called where instruction_level() is as high: where
-// the levels differ in more than how wide gcc makes a loop.
+// the levels differ in more than how wide gcc makes a loop. Named by what it adds, as gcc inlines
+// nothing that was compiled for more (-march=native) into a function for arch=...
 #if defined(PYATTR_LEVELS)
-#define PYATTR_LEVEL_3 __attribute__((target("arch=x86-64-v3")))
-#define PYATTR_LEVEL_4 __attribute__((target("arch=x86-64-v4")))
+#define PYATTR_LEVEL_3 __attribute__((target("avx2,bmi,bmi2,f16c,fma,lzcnt,movbe")))
+#define PYATTR_LEVEL_4                                                                \
+  __attribute__((                                                                     \
+      target("avx2,bmi,bmi2,f16c,fma,lzcnt,movbe,avx512f,avx512bw,avx512cd,avx512dq," \
+             "avx512vl")))
 #else
 #define PYATTR_LEVEL_3
 #define PYATTR_LEVEL_4

@@ -90,10 +90,22 @@ class _Share:
             self._done.release()
 
     def finish(self) -> BaseException | None:
-        """Wait for the helper if it has begun, and return what went wrong there; of the caller."""
-        if not self._claim.acquire(blocking=False):
-            self._done.acquire()
-        return self._error
+        """Wait for the helper if it has begun, and return what went wrong there; of the caller.
+
+        An interrupt (Ctrl-C) is returned too, once the helper is done: it writes where the caller may
+        look, and a process that ends while it is in a kernel is aborted.
+        """
+        if self._claim.acquire(blocking=False):
+            return None
+        interrupt: BaseException | None = None
+        while True:
+            try:
+                self._done.acquire()
+            except BaseException as error:
+                self._left.clear()
+                interrupt = error
+            else:
+                return interrupt or self._error
 
 
 class _Pool:
@@ -116,24 +128,25 @@ class _Pool:
                 helper.start()
                 self._helpers.append(helper)
                 self._cores = None
-        self._spread()
+        self._spread(min(len(shares), len(self._helpers)))
         for share in shares[: len(self._helpers)]:
             self._shares.put(share)
 
-    def _spread(self) -> None:
-        """Keep the helpers off the caller's core.
+    def _spread(self, n_busy: int) -> None:
+        """Keep the helpers off the caller's core, if each that is busy can have another.
 
         Where the system sees no cache that cores share, it wakes a thread on the core that it had last,
         and if that is the caller's they take turns for milliseconds, while another core has nothing to do.
         """
         if _current_core is None:
             return
-        allowed, here = os.sched_getaffinity(0), _current_core()
-        cores = frozenset(allowed - {here} or allowed)
-        if cores == self._cores:
-            return
-        self._cores = cores
         with suppress(OSError):  # where it is not allowed the system decides
+            allowed, here = os.sched_getaffinity(0), _current_core()
+            others = allowed - {here}
+            cores = frozenset(others if len(others) >= n_busy else allowed)
+            if cores == self._cores:
+                return
+            self._cores = cores
             for helper in self._helpers:
                 os.sched_setaffinity(helper.native_id or 0, cores)
 

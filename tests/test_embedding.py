@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 import subprocess
@@ -54,5 +55,22 @@ def test_each_header_needs_no_other_before_it(tmp_path: Path, compiler: str) -> 
         unit.write_text(f"#include <pyattr/{header.name}>\n")
     flags = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
     command = [compiler, *flags, "-isystem", pyattr.get_include(), *units]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("level", ["haswell", "skylake-avx512"])
+def test_margins_compile_where_all_is_for_a_newer_processor(tmp_path: Path, level: str) -> None:
+    """As with -march=native; not run here."""
+    if shutil.which("g++") is None or platform.machine() != "x86_64":
+        pytest.skip("needs g++ on x86-64")
+    source = tmp_path / "margins.cpp"
+    source.write_text(
+        "#include <pyattr/margins.hpp>\n"
+        "template bool pyattr::margins(const float*, std::size_t, const std::int64_t*, std::size_t,\n"
+        "                              pyattr::MarginKind, pyattr::Range, float*);\n"
+    )
+    flags = ["-std=c++17", "-O1", "-w", f"-march={level}", "-S", "-o", tmp_path / "margins.s"]
+    command = ["g++", *flags, "-isystem", pyattr.get_include(), source]
     run = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert run.returncode == 0, run.stderr

@@ -197,6 +197,42 @@ def test_the_caller_waits_for_a_helper_that_has_begun() -> None:
     helper.join()
 
 
+def test_an_interrupted_caller_waits_for_a_helper_that_has_begun() -> None:
+    """Ctrl-C while the caller waits: the helper still writes where it may look."""
+
+    class Interrupted:
+        def __init__(self, lock: threading.Lock) -> None:
+            self.lock, self.n_interrupts = lock, 2
+
+        def acquire(self) -> None:
+            if self.n_interrupts:
+                self.n_interrupts -= 1
+                raise KeyboardInterrupt
+            self.lock.acquire()
+
+        def release(self) -> None:
+            self.lock.release()
+
+    begun, go, ran = threading.Event(), threading.Event(), []
+
+    def task() -> None:
+        begun.set()
+        go.wait(10)
+        time.sleep(0.05)
+        ran.append(True)
+
+    left = deque([task, partial(ran.append, False)])
+    share = threads._Share(left)
+    share._done = Interrupted(share._done)  # type: ignore[assignment]
+    helper = threading.Thread(target=share.serve)
+    helper.start()
+    assert begun.wait(10)
+    go.set()
+    assert isinstance(share.finish(), KeyboardInterrupt)
+    assert ran == [True]
+    helper.join()
+
+
 def test_helpers_stay_when_the_number_of_threads_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     def helpers() -> set[threading.Thread]:
         return {thread for thread in threading.enumerate() if thread.name == "pyattr"}
@@ -226,13 +262,15 @@ def test_helpers_are_kept_off_the_callers_core(monkeypatch: pytest.MonkeyPatch) 
         assert pool is not None
         return [os.sched_getaffinity(helper.native_id or 0) for helper in pool._helpers]
 
-    set_num_threads(3)
+    set_num_threads(2)
     try:
         for core in sorted(allowed)[:2]:
             monkeypatch.setattr(threads, "_current_core", lambda core=core: core)
-            assert cores_of_helpers() == [allowed - {core}] * 2
+            assert cores_of_helpers() == [allowed - {core}]
+        set_num_threads(len(allowed) + 1)  # more than there are other cores
+        assert cores_of_helpers() == [allowed] * len(allowed)
         os.sched_setaffinity(0, {core})  # nowhere else to go
-        assert cores_of_helpers() == [{core}] * 2
+        assert cores_of_helpers() == [{core}] * len(allowed)
     finally:
         os.sched_setaffinity(0, allowed)
         set_num_threads(before)

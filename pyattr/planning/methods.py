@@ -186,7 +186,8 @@ def _gap_local(situation: Situation) -> _Counts:
     """Of all rounds: a verification stops as soon as every target is decided."""
     criterion, n = situation.criterion, situation.n_targets
     alpha = planned_level(criterion, n)
-    least = least_clusters(situation.n_train, criterion.delta)
+    at_once = n if criterion.simultaneous else 1
+    least = least_clusters(situation.n_train, criterion.delta, at_once)
     design = choose_clusters(
         situation.odd_noise, criterion.epsilon, alpha, n, criterion, None, least
     )
@@ -197,6 +198,7 @@ def _gap_local(situation: Situation) -> _Counts:
 
 def _gap_interactive(situation: Situation, prices: Prices) -> _Counts:
     criterion, n = situation.criterion, situation.n_targets
+    at_once = n if criterion.simultaneous else 1
     miss = SPOT_CHECK_SHARE * criterion.delta
     # `choose_clusters` allows for worse; more trainings of the prover, however cheap, stop helping.
     honest = Honest.of(criterion.epsilon, n, noise=situation.odd_noise, explained=situation.r2)
@@ -207,7 +209,7 @@ def _gap_interactive(situation: Situation, prices: Prices) -> _Counts:
         miss,
         criterion,
         honest,
-        least=least_clusters(situation.n_train, criterion.delta),
+        least=least_clusters(situation.n_train, criterion.delta - miss, at_once),
         prover_trainings=max(prices.prover_trainings, 1e-9),
     )
     own = _pilot_trainings(situation) + plan.n_checks

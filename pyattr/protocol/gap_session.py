@@ -91,9 +91,9 @@ class GapMethod(Method):
         p, budget = terms.criterion.p, terms.budget
         if design is not None and design.p != p:
             raise bad_value("design.p", f"p = {p}", design.p)
-        least = least_clusters(terms.n_train, terms.criterion.delta)
-        smallest = max(smallest_design(p), 2 * least)
-        needed = smallest if design is None else design.n_evaluations
+        at_once = terms.n_targets if terms.criterion.simultaneous else 1
+        self._least = least_clusters(terms.n_train, terms.delta_interval, at_once)
+        needed = smallest_design(p, self._least) if design is None else design.n_evaluations
         if budget is not None and budget < needed:
             raise bad_value("budget", f"at least {needed} trainings of a challenge", budget)
         self._given = design
@@ -109,6 +109,10 @@ class GapMethod(Method):
             if self.evaluate.clip is None:
                 self.evaluate.clip = as_clip(_wide_clip(pilot.outputs))
         plan = self._plan = self._planned(pilot)
+        needed = plan.design.n_evaluations
+        if terms.budget is not None and terms.budget < needed:  # as seeds turned out to matter
+            expected = f"at least {needed} trainings of a challenge, as seeds matter"
+            raise bad_value("budget", expected, terms.budget)
         most = terms.most_checks
         if most is not None and plan.n_checks > most:
             raise bad_value(
@@ -142,7 +146,7 @@ class GapMethod(Method):
             honest,
             terms.budget,
             weighted=weighted,
-            least=least_clusters(terms.n_train, criterion.delta),
+            least=self._least,
         )
 
     def judge(

@@ -36,9 +36,9 @@ _STAKE = 0.9  # of the betting bound: the share of its capital that it risks on 
 _MOST = 2**16
 
 
-def smallest_choice(p: float) -> int:
-    """Trainings of the smallest design for this p."""
-    return LEAST_CLUSTERS * (1 + _PARTNERS) if stars_only(p) else smallest_design(p)
+def smallest_choice(p: float, least: int = LEAST_CLUSTERS) -> int:
+    """Trainings of the smallest design for this p, where clusters are no fewer than `least`."""
+    return LEAST_CLUSTERS * (1 + _PARTNERS) if stars_only(p) else smallest_design(p, least)
 
 
 def stars_only(p: float) -> bool:

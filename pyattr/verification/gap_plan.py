@@ -88,7 +88,8 @@ def opened_plan(
         Most trainings.
     """
     stars = stars_only(criterion.p)
-    few = LEAST_CLUSTERS if stars else least_clusters(scores.n_train, criterion.delta)
+    at_once = scores.n_targets if criterion.simultaneous else 1
+    few = LEAST_CLUSTERS if stars else least_clusters(scores.n_train, criterion.delta, at_once)
     _check(criterion, budget, few)
     epsilon = criterion.epsilon
     if not criterion.relative:
@@ -152,7 +153,7 @@ def _plan_of_stars(
 
 def _check(criterion: Criterion, budget: int | None, least: int) -> None:
     """Refuse what would be refused anyway, before anything is trained."""
-    smallest = OPENING_TRAININGS + max(smallest_choice(criterion.p), 2 * least)
+    smallest = OPENING_TRAININGS + smallest_choice(criterion.p, least)
     if budget is not None and budget < smallest:
         raise bad_value(
             "budget", f"at least {smallest} trainings (opening and smallest design)", budget

@@ -38,12 +38,12 @@ _FEW = 7  # examples, up to which every joint effect is looked for
 _LEAVES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
-def smallest_design(p: float) -> int:
-    """Trainings of the smallest cluster design."""
-    return 2 * LEAST_CLUSTERS * (1 if highest_rho(p) == 1.0 else 2)
+def smallest_design(p: float, least: int = LEAST_CLUSTERS) -> int:
+    """Trainings of the smallest cluster design of so many clusters."""
+    return 2 * least * (1 if highest_rho(p) == 1.0 else 2)
 
 
-def least_clusters(n_train: int, delta: float) -> int:
+def least_clusters(n_train: int, delta: float, n_at_once: int = 1) -> int:
     """Fewest clusters that a verdict rests on, so that no joint effect of few examples goes unseen.
 
     N examples, or owners that are in or out as one, have 2^(N-1) odd pairs of subsets. At p = 1/2 each
@@ -56,6 +56,8 @@ def least_clusters(n_train: int, delta: float) -> int:
     n_train : int
         Above 7 it is `LEAST_CLUSTERS`: an effect of one pair in 128 is rare anyway.
     delta : float
+    n_at_once : int
+        Targets whose limits have to hold at once: each may rest on another pair.
 
     Returns
     -------
@@ -63,7 +65,8 @@ def least_clusters(n_train: int, delta: float) -> int:
     """
     if n_train > _FEW:
         return LEAST_CLUSTERS
-    return max(LEAST_CLUSTERS, math.ceil(math.log(1.0 / delta) * (1 << (n_train - 1))))
+    n_pairs = 1 << (n_train - 1)
+    return max(LEAST_CLUSTERS, math.ceil(math.log(min(n_at_once, n_pairs) / delta) * n_pairs))
 
 
 def _planned_upper(

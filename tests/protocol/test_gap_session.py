@@ -418,3 +418,22 @@ def test_the_clip_of_a_pilot_leaves_outputs_as_they_are():
         verifier.start()
         clips.append(verifier.manifest.clip)
     assert min(clips) > 4.0 * np.sqrt(linear.variance[0])
+
+
+@pytest.mark.parametrize(("p", "noise", "n_pilot"), [(0.3, 0.0, 0), (0.5, 0.5, 32)])
+def test_a_budget_that_few_examples_exceed_is_refused(p, noise, n_pilot):
+    """26 clusters for four examples, with two leaves: before anything is trained where p tells so."""
+    weights, n_trained = np.linspace(0.8, 1.2, 4), []
+
+    def retrain(masks, seeds):
+        bits = masks.unpack()
+        n_trained.append(len(bits))
+        runs = [
+            np.random.default_rng([seed, *row.astype(int)]).normal()
+            for seed, row in zip(seeds, bits, strict=True)
+        ]
+        return (bits @ weights + noise * np.array(runs)).astype(np.float32)[:, None]
+
+    with pytest.raises(ValueError, match="budget: expected at least 104 trainings of a challenge"):
+        Verifier(retrain, n_train=4, n_targets=1, p=p, budget=60).start()
+    assert sum(n_trained) == n_pilot

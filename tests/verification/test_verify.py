@@ -332,8 +332,20 @@ def test_joint_effects_of_few_owners_are_looked_for():
     assert share(few, Outcome.ACCEPT) >= 6 / 60
     assert least_clusters(4, 0.05) == 24
     assert least_clusters(8, 0.05) == LEAST_CLUSTERS
+    assert least_clusters(4, 0.05, 8) == least_clusters(4, 0.05, 1000) == 41
     with pytest.raises(ValueError, match="budget: expected at least 56 trainings"):
         verify(joint, published, budget=50)
+
+
+def test_a_budget_for_few_owners_is_refused_before_anything_is_trained():
+    """Where p is not 1/2 clusters have two leaves."""
+
+    def untrained(masks, seeds):
+        raise AssertionError("trained")
+
+    published = Attribution(scores=np.linspace(0.8, 1.2, 4)[:, None])
+    with pytest.raises(ValueError, match="budget: expected at least 104 trainings"):
+        verify(untrained, published, p=0.3, budget=103)
 
 
 def test_the_moment_bound_is_planned_for_and_refuses_heavy_tails():
