@@ -223,6 +223,7 @@ def test_an_interrupted_caller_waits_for_a_helper_that_has_begun() -> None:
 
     left = deque([task, partial(ran.append, False)])
     share = threads._Share(left)
+    # Ctrl-C itself would come at no certain moment: a lock in its place raises what it raises.
     share._done = Interrupted(share._done)  # type: ignore[assignment]
     helper = threading.Thread(target=share.serve)
     helper.start()

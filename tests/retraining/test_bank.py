@@ -54,6 +54,7 @@ def test_rows_are_those_of_one_long_draw(tmp_path):
 
 def test_the_share_of_a_subset_is_the_manifest_s():
     manifest = dataclasses.replace(MANIFEST, n_train=1000, p=0.2)
+    # Nothing is read or written: which subsets are whose follows from the manifest alone.
     masks, seeds = Bank(None, manifest).runs(3, 1, 2)  # type: ignore[arg-type]
     first, n = manifest.chunk_rows, 2 * manifest.chunk_rows
     assert masks == sample_masks(n, 1000, 0.2, seed=3, first_row=first)
